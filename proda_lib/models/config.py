@@ -1,0 +1,76 @@
+"""Settings of the models, and the two presets that set every place where paper and released code differ."""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass
+
+from proda_lib.errors import RecipeError
+
+
+@dataclass(frozen=True)
+class ModelConfig:
+    """Size and options of ProDA (and of its controls, which share them).
+
+    Attributes:
+        actions, objects, relations: C, object classes, R. ``visual``: width of the visual features, 0 for none.
+        frames, slots: N and M. M matters only where ``released`` counts absent slots.
+        width, heads, layers, depth: D, attention heads, VGPNN layers, transformer depth in each. ``candidates``: T.
+        prompt: "dpm" (eq. 1–2) or "simple". ``branches``: "single", one prompt module for SAP and UAP, or "dual".
+        norm: "vgnorm" (paper), "vgnorm_released", "layer", "batch" or "graph".
+        wiring: video encoder "figure5" (paper) or "released". ``fusion_mlp``, ``message_norm``, ``graph_supervision``:
+            off in the paper, on in the released code.
+    """
+
+    actions: int
+    objects: int
+    relations: int
+    visual: int = 0
+    frames: int = 16
+    slots: int = 10
+    width: int = 768
+    heads: int = 12
+    layers: int = 3
+    depth: int = 2
+    candidates: int = 10
+    dropout: float = 0.1
+    prompt: str = "dpm"
+    branches: str = "single"
+    norm: str = "vgnorm"
+    wiring: str = "figure5"
+    fusion_mlp: bool = False
+    message_norm: bool = False
+    graph_supervision: bool = False
+
+    def __post_init__(self) -> None:
+        allowed = {
+            "prompt": ("dpm", "simple"),
+            "branches": ("single", "dual"),
+            "norm": ("vgnorm", "vgnorm_released", "layer", "batch", "graph"),
+            "wiring": ("figure5", "released"),
+        }
+        for name, values in allowed.items():
+            if getattr(self, name) not in values:
+                raise RecipeError(f"ModelConfig.{name}: found {getattr(self, name)!r}, expected one of {values}")
+        for name in ("actions", "objects", "relations", "frames", "slots", "width", "heads", "layers", "depth"):
+            if getattr(self, name) < 1:
+                raise RecipeError(f"ModelConfig.{name}: found {getattr(self, name)}, expected at least 1")
+        if self.width % self.heads:
+            raise RecipeError(f"ModelConfig.width: found {self.width}, expected a multiple of heads = {self.heads}")
+
+
+#: What the released code does differently inside the model.
+RELEASED = {
+    "norm": "vgnorm_released",
+    "wiring": "released",
+    "fusion_mlp": True,
+    "message_norm": True,
+    "graph_supervision": True,
+}
+
+
+def with_preset(config: ModelConfig, preset: str) -> ModelConfig:
+    """``config`` as in the paper, or with the differences of the released code."""
+    if preset not in ("paper", "released"):
+        raise RecipeError(f"preset: found {preset!r}, expected 'paper' or 'released'")
+    return dataclasses.replace(config, **RELEASED) if preset == "released" else config

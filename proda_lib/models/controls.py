@@ -1,0 +1,64 @@
+"""Controls that stand beside ProDA: the same network without prompts, the encoder alone, a prompt without a video."""
+
+from __future__ import annotations
+
+from jaxtyping import Bool, Float
+from torch import Tensor, nn
+
+from proda_lib.batch import SceneGraphBatch
+from proda_lib.models.config import ModelConfig
+from proda_lib.models.proda import make_encoder, make_vgpnn
+from proda_lib.models.saved import SavedModel
+from proda_lib.nn.blocks import FFN, MLP
+from proda_lib.nn.readout import Readout, ReadoutOutput
+
+
+class NoPrompt(SavedModel):
+    """``no_prompt``: the same encoder, VGPNN, relations and width, one branch, no prompt module.
+
+    Trained on the videos' labels, it is the fair control for any gain from prompting. One answer per video, C logits.
+    """
+
+    def __init__(self, config: ModelConfig):
+        super().__init__()
+        self.config = config
+        self.encoder = make_encoder(config)
+        self.ffn = FFN(config.width, config.dropout)
+        self.vgpnn = make_vgpnn(config)
+        self.readout = Readout(config.width, config.actions, config.dropout)
+
+    def forward(self, batch: SceneGraphBatch) -> ReadoutOutput:
+        encoded, rows = self.encoder(batch), batch.rows(range(len(batch)))
+        nodes = self.ffn(encoded.nodes) * rows.node_mask[..., None]
+        nodes, _ = self.vgpnn(nodes, encoded.edges, rows)
+        return self.readout(nodes, rows, batch.frame_mask)
+
+
+class EncoderOnly(SavedModel):
+    """The video encoder and a readout, trained end to end: row ⑥ of table 5. It never sees relations."""
+
+    def __init__(self, config: ModelConfig):
+        super().__init__()
+        self.config = config
+        self.encoder = make_encoder(config)
+        self.readout = Readout(config.width, config.actions, config.dropout)
+
+    def forward(self, batch: SceneGraphBatch) -> ReadoutOutput:
+        encoded, rows = self.encoder(batch), batch.rows(range(len(batch)))
+        return self.readout(encoded.nodes, rows, batch.frame_mask)
+
+
+class PromptOnly(nn.Module):
+    """The trained prompt-only control: an MLP C → 1024 → 1024 → 2C + 1 from the SAP to a_s (C + 1) and a_t (C).
+
+    It is given no video, so its score is what the protocol alone gives away.
+    """
+
+    def __init__(self, actions: int, hidden: int = 1024):
+        super().__init__()
+        self.actions = actions
+        self.mlp = MLP(actions, hidden, hidden, 2 * actions + 1)
+
+    def forward(self, sap: Bool[Tensor, "R C"]) -> tuple[Float[Tensor, "R C1"], Float[Tensor, "R C"]]:
+        """SAPs (R, C) → logits of a_s (R, C + 1) and of a_t (R, C)."""
+        return self.mlp(sap.float()).split([self.actions + 1, self.actions], dim=-1)

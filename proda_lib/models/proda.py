@@ -1,0 +1,167 @@
+"""ProDA (figure 2): a video and a specification in, two disentangled graphs and four answers out."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Bool, Float
+from torch import Tensor, nn
+
+from proda_lib.batch import GraphRows, SceneGraphBatch
+from proda_lib.models.config import ModelConfig
+from proda_lib.models.saved import SavedModel
+from proda_lib.nn.blocks import FFN
+from proda_lib.nn.fusion import Fusion, Reconstruction
+from proda_lib.nn.prompt import DynamicPrompt, SimplePrompt
+from proda_lib.nn.readout import Readout, ReadoutOutput
+from proda_lib.nn.vgpnn import VGPNN
+from proda_lib.nn.video_encoder import EncodedVideos, VideoEncoder
+
+
+@dataclass(frozen=True)
+class Parsed:
+    """Disentangled graphs: ``nodes`` (V', N, D), edge weights ``w`` (layers, E', N), and the rows they belong to."""
+
+    nodes: Float[Tensor, "Vr N D"]
+    w: Float[Tensor, "layers Er N"]
+    rows: GraphRows
+
+
+@dataclass(frozen=True)
+class ProDAOutput:
+    """Rows are (video, specification) pairs; a_m has one row per video.
+
+    Attributes:
+        a_s, a_u: readouts of the specified and the unspecified graph, C + 1 logits (index C is "no-action").
+        a_t: readout of the fused graph, C logits. ``a_m``: readout of F_o, C logits, (B, C).
+        specified, unspecified, fused, original, rebuilt: F_s, F_u, F_t, F_o and F_r, each (V', N, D).
+        rows: layout of the rows. ``delta``: (V', N) of eq. (6). ``w``: edge weights of the SAP branch.
+        encoded: what the encoder gave, once per video.
+    """
+
+    a_s: ReadoutOutput
+    a_u: ReadoutOutput
+    a_t: ReadoutOutput
+    a_m: ReadoutOutput
+    specified: Float[Tensor, "Vr N D"]
+    unspecified: Float[Tensor, "Vr N D"]
+    fused: Float[Tensor, "Vr N D"]
+    original: Float[Tensor, "Vr N D"]
+    rebuilt: Float[Tensor, "Vr N D"]
+    rows: GraphRows
+    delta: Float[Tensor, "Vr N"]
+    w: Float[Tensor, "layers Er N"]
+    encoded: EncodedVideos
+
+
+def make_encoder(config: ModelConfig) -> VideoEncoder:
+    """The video encoder that a config describes."""
+    return VideoEncoder(config.objects, config.relations, config.visual, config.frames, config.width, config.heads,
+                        config.dropout, config.wiring)  # fmt: skip
+
+
+def make_vgpnn(config: ModelConfig) -> VGPNN:
+    """The VGPNN that a config describes."""
+    return VGPNN(config.layers, config.width, config.heads, config.depth, config.norm, config.frames, config.slots,
+                 config.dropout, config.message_norm)  # fmt: skip
+
+
+class ProDA(SavedModel):
+    """Prompt-guided Disentangled Representation for Action Recognition.
+
+    ``encode`` runs once per video, ``parse`` once per (video, specification) and branch, and the readouts answer.
+    ``forward`` does all of it. SAP and UAP go through the VGPNN as one batch; it, and with ``branches="single"`` the
+    prompt module too, serve both.
+    """
+
+    def __init__(self, config: ModelConfig):
+        super().__init__()
+        self.config = config
+        C, D, dropout = config.actions, config.width, config.dropout
+        self.encoder = make_encoder(config)
+        make_prompt = SimplePrompt if config.prompt == "simple" else DynamicPrompt
+        sizes = (C, D) if config.prompt == "simple" else (C, D, config.candidates)
+        self.prompts = nn.ModuleList(make_prompt(*sizes) for _ in range(2 if config.branches == "dual" else 1))
+        self.branch_ffn = nn.ModuleDict({"s": FFN(D, dropout), "u": FFN(D, dropout)})
+        self.vgpnn = make_vgpnn(config)
+        self.fusion = Fusion(D, config.fusion_mlp)
+        self.reconstruction = Reconstruction(D, dropout)
+        self.readout_s, self.readout_u = Readout(D, C + 1, dropout), Readout(D, C + 1, dropout)
+        self.readout_t, self.readout_m = Readout(D, C, dropout), Readout(D, C, dropout)
+        if config.graph_supervision:
+            self.object_head, self.relation_head = nn.Linear(D, config.objects), nn.Linear(D, config.relations)
+
+    def encode(self, batch: SceneGraphBatch) -> EncodedVideos:
+        """F_o and edge features of every video; nothing here sees a prompt."""
+        return self.encoder(batch)
+
+    def parse(self, encoded: EncodedVideos, rows: GraphRows, specifications: Tensor, branches: Sequence[str]) -> Parsed:
+        """Disentangle: prompt, FFN of the branch, then the VGPNN with the prompt again before each layer.
+
+        Args:
+            encoded: from :meth:`encode`.
+            rows: G graphs, an equal share for each branch, branch after branch.
+            specifications: (G, C) multi-hot, the SAPs for branch "s" and the UAPs for "u".
+            branches: ("s",), ("u",) or ("s", "u").
+        """
+        specifications = specifications.to(encoded.nodes.dtype)
+        graphs = len(rows) // len(branches)
+        nodes = encoded.nodes.index_select(0, rows.node)
+        if len(self.prompts) == 1:
+            given = self.prompts[0].candidates(specifications)
+
+            def prompt(nodes: Tensor) -> Tensor:
+                return self.prompts[0](nodes, given, rows)
+
+        else:
+            # One module per branch: each sees every row, and rows keep the one of their branch.
+            modules = {"s": self.prompts[0], "u": self.prompts[1]}
+            givens = [modules[b].candidates(specifications) for b in branches]
+            branch = (rows.graph // graphs)[:, None, None]
+
+            def prompt(nodes: Tensor) -> Tensor:
+                prompted = modules[branches[0]](nodes, givens[0], rows)
+                for i, b in enumerate(branches[1:], 1):
+                    prompted = torch.where(branch == i, modules[b](nodes, givens[i], rows), prompted)
+                return prompted
+
+        # Rows of a branch are neighbours and so are their nodes: one FFN each, on its part.
+        sizes = [len(nodes) // len(branches)] * len(branches)
+        parts = prompt(nodes).split(sizes)
+        nodes = torch.cat([self.branch_ffn[b](part) for b, part in zip(branches, parts, strict=True)])
+        nodes, w = self.vgpnn(nodes * rows.node_mask[..., None], encoded.edges, rows, prompt)
+        return Parsed(nodes, w, rows)
+
+    def ask(
+        self, batch: SceneGraphBatch, encoded: EncodedVideos, sap: Bool[Tensor, "R C"], row_video: Sequence[int]
+    ) -> ReadoutOutput:
+        """a_s alone, for R questions, without the UAP branch (it is not needed for a_s)."""
+        rows = batch.rows(row_video)
+        return self.readout_s(self.parse(encoded, rows, sap, "s").nodes, rows, batch.frame_mask)
+
+    def forward(self, batch: SceneGraphBatch, sap: Bool[Tensor, "R C"], row_video: Sequence[int]) -> ProDAOutput:
+        """Everything for R rows: ``sap`` (R, C) on the batch's device, ``row_video`` (R,) on the host."""
+        encoded = self.encode(batch)
+        row_video = list(row_video)
+        both = self.parse(encoded, batch.rows(row_video * 2), torch.cat([sap, ~sap]), ("s", "u"))
+        rows = batch.rows(row_video)
+        specified, unspecified = both.nodes.chunk(2)
+        fused, delta = self.fusion(unspecified, specified)
+        videos = batch.rows(range(len(batch)))
+        return ProDAOutput(
+            a_s=self.readout_s(specified, rows, batch.frame_mask),
+            a_u=self.readout_u(unspecified, rows, batch.frame_mask),
+            a_t=self.readout_t(fused, rows, batch.frame_mask),
+            a_m=self.readout_m(encoded.nodes, videos, batch.frame_mask),
+            specified=specified,
+            unspecified=unspecified,
+            fused=fused,
+            original=encoded.nodes.index_select(0, rows.node),
+            rebuilt=self.reconstruction(fused),
+            rows=rows,
+            delta=delta,
+            w=both.w[:, : both.w.shape[1] // 2],
+            encoded=encoded,
+        )

@@ -1,0 +1,62 @@
+"""Saving and loading of models, in the way of Hugging Face: a folder with config.json and model.safetensors."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+from pathlib import Path
+from typing import Self
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import nn
+
+from proda_lib.errors import CheckpointError, RecipeError
+from proda_lib.models.config import ModelConfig
+
+
+def write_atomically(path: Path, write) -> None:
+    """Call ``write(partial path)``, flush to disk, and only then give the file its name."""
+    partial = path.with_name(f"{path.name}.partial{os.getpid()}")
+    write(partial)
+    with open(partial, "rb+") as file:
+        os.fsync(file.fileno())
+    os.replace(partial, path)
+
+
+class SavedModel(nn.Module):
+    """A module whose constructor takes a :class:`ModelConfig`, kept in ``self.config``."""
+
+    config: ModelConfig
+
+    def save_pretrained(self, folder: str | os.PathLike) -> None:
+        """Write ``config.json`` and ``model.safetensors`` into ``folder`` (made if missing)."""
+        folder = Path(folder)
+        folder.mkdir(parents=True, exist_ok=True)
+        weights = {name: tensor.detach().cpu().contiguous() for name, tensor in self.state_dict().items()}
+        config = {"model": type(self).__name__, **dataclasses.asdict(self.config)}
+        write_atomically(folder / "model.safetensors", lambda path: save_file(weights, path))
+        write_atomically(folder / "config.json", lambda path: path.write_text(json.dumps(config, indent=2) + "\n"))
+
+    @classmethod
+    def from_pretrained(cls, folder: str | os.PathLike, device: torch.device | str = "cpu") -> Self:
+        """Load a model saved by :meth:`save_pretrained`, in evaluation mode.
+
+        Raises:
+            CheckpointError: a file is missing, damaged, of another model class, or does not fit the config.
+        """
+        folder = Path(folder)
+        try:
+            config = json.loads((folder / "config.json").read_text())
+        except (OSError, ValueError) as error:
+            raise CheckpointError(f"{folder / 'config.json'}: {error}; expected a folder of save_pretrained") from error
+        if (name := config.pop("model", None)) != cls.__name__:
+            raise CheckpointError(f"{folder / 'config.json'}: model: found {name!r}, expected {cls.__name__!r}")
+        try:
+            model = cls(ModelConfig(**config))
+            model.load_state_dict(load_file(folder / "model.safetensors"))
+        except (OSError, SafetensorError, RuntimeError, TypeError, RecipeError) as error:
+            raise CheckpointError(f"{folder / 'model.safetensors'}: {error}") from error
+        return model.to(device).eval()

@@ -1,0 +1,54 @@
+"""Stem: boxes, classes and visual features become node features of width D."""
+
+from __future__ import annotations
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from proda_lib.batch import SceneGraphBatch
+from proda_lib.errors import GraphError
+from proda_lib.nn.blocks import MLP
+
+
+class Stem(nn.Module):
+    """f = MLP([appearance, W_b box]) + temporal position, for every node and for the whole frame.
+
+    Appearance is the visual adapter's output (F → D). Without visual features a class embedding takes its place, and
+    a learned token stands for the whole frame. The whole frame is one more node with box (0, 0, 1, 1).
+
+    Shapes: batch of V node tracks and B videos over N frames → nodes (V, N, D), whole frames (B, N, D), and the
+    adapter's output (V, N, D) for ``graph_supervision``.
+    """
+
+    def __init__(self, objects: int, visual: int, frames: int, width: int, dropout: float = 0.0):
+        super().__init__()
+        self.visual, self.frames = visual, frames
+        if visual:
+            self.adapter = MLP(visual, width, width, dropout=dropout)
+        else:
+            self.appearance = nn.Embedding(objects, width)
+            self.whole_frame = nn.Parameter(torch.randn(width) * 0.02)
+        self.box = nn.Linear(4, width)
+        self.fuse = MLP(2 * width, width, width, dropout=dropout)
+        self.position = nn.Parameter(torch.randn(frames, width) * 0.02)
+        self.register_buffer("whole_box", torch.tensor([0.0, 0.0, 1.0, 1.0]), persistent=False)
+
+    def forward(
+        self, batch: SceneGraphBatch
+    ) -> tuple[Float[Tensor, "V N D"], Float[Tensor, "B N D"], Float[Tensor, "V N D"]]:
+        N = batch.node_mask.shape[1]
+        given = 0 if batch.features is None else batch.features.shape[-1]
+        if given != self.visual:
+            raise GraphError(batch.videos[0], "features", f"width {given}", f"width {self.visual}, as in the model")
+        if N > self.frames:
+            raise GraphError(batch.videos[0], "frames", N, f"at most {self.frames}; use SceneGraph.sample_frames")
+        if self.visual:
+            seen, whole = self.adapter(batch.features), self.adapter(batch.frame_features)
+        else:
+            seen = self.appearance(batch.classes)[:, None].expand(-1, N, -1)
+            whole = self.whole_frame.expand(len(batch), N, -1)
+        position = self.position[:N]
+        nodes = self.fuse(torch.cat([seen, self.box(batch.boxes)], -1)) + position
+        whole_box = self.box(self.whole_box).expand_as(whole)
+        return nodes, self.fuse(torch.cat([whole, whole_box], -1)) + position, seen

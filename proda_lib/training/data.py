@@ -1,0 +1,107 @@
+"""Batches of (video, specification) rows, in an order that depends on (seed, epoch) alone."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from jaxtyping import Bool
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset
+
+from proda_lib.batch import SceneGraphBatch, collate
+from proda_lib.graph import SceneGraph
+from proda_lib.specification import sample_specifications, specification_length, video_rng
+from proda_lib.training.recipe import Recipe
+
+
+@dataclass(frozen=True, eq=False)
+class Rows:
+    """A batch: videos, and R rows of specifications. ``row_video`` stays on the host."""
+
+    batch: SceneGraphBatch
+    sap: Bool[Tensor, "R C"]
+    row_video: tuple[int, ...]
+
+    def to(self, device: torch.device | str) -> Rows:
+        return Rows(self.batch.to(device, True), self.sap.to(device, non_blocking=True), self.row_video)
+
+    @property
+    def labels(self) -> Bool[Tensor, "R C"]:
+        """Labels of each row's video."""
+        rows = torch.as_tensor(self.row_video).to(self.batch.labels.device, non_blocking=True)
+        return self.batch.labels.bool().index_select(0, rows)
+
+
+class EpochRows(Dataset):
+    """Every (video, specification) pair once, S specifications of a video at a time.
+
+    Item i is one visit to a video: ``frames`` random frames and its next S specifications. Both depend on
+    (seed, epoch, video, visit) only, so any item can be made alone and in any process.
+    """
+
+    def __init__(self, graphs: Sequence[SceneGraph], recipe: Recipe, epoch: int):
+        self.graphs, self.recipe, self.epoch = graphs, recipe, epoch
+        S = recipe.specs_per_video
+        extra = int(recipe.preset == "released") + int(recipe.absent_singles)
+        visits = [-(-(2 * len(g.labels) + 1 + extra) // S) for g in graphs]
+        self.items = [(video, visit) for video, count in enumerate(visits) for visit in range(count)]
+
+    def __len__(self) -> int:
+        return len(self.items)
+
+    def __getitem__(self, index: int) -> tuple[SceneGraph, Bool[np.ndarray, "S C"]]:
+        video, visit = self.items[index]
+        graph, recipe = self.graphs[video], self.recipe
+        rng = video_rng(recipe.seed, 0 if recipe.preset == "released" else self.epoch, graph.video)
+        saps = draw_specifications(graph, recipe, rng)
+        saps = saps[rng.permutation(len(saps))][visit * recipe.specs_per_video : (visit + 1) * recipe.specs_per_video]
+        frames = np.random.default_rng([*rng.integers(2**31, size=2), self.epoch, visit])
+        return graph.sample_frames(recipe.frames, frames), saps
+
+
+def draw_specifications(graph: SceneGraph, recipe: Recipe, rng: np.random.Generator) -> Bool[np.ndarray, "S C"]:
+    """The SAPs of a video under a recipe; ``absent_singles`` adds one of a single absent action."""
+    actions = len(graph.vocabulary.actions)
+    length = specification_length(actions, recipe.spec_length)
+    saps, _ = sample_specifications(graph.labels, actions, length, rng, recipe.preset)
+    if recipe.absent_singles:
+        absent = np.flatnonzero(~graph.multi_hot())
+        single = np.zeros((1, actions), dtype=bool)
+        single[0, rng.choice(absent)] = True
+        saps = np.concatenate([saps, single])
+    return saps
+
+
+def collate_rows(items: Sequence[tuple[SceneGraph, Bool[np.ndarray, "S C"]]]) -> Rows:
+    """Videos with their specifications → one batch."""
+    saps = [sap for _, sap in items]
+    row_video = np.repeat(np.arange(len(items)), [len(sap) for sap in saps])
+    return Rows(collate([g for g, _ in items]), torch.from_numpy(np.concatenate(saps)), tuple(row_video.tolist()))
+
+
+def epoch_loader(
+    graphs: Sequence[SceneGraph], recipe: Recipe, epoch: int, start: int = 0, workers: int = 0
+) -> tuple[DataLoader, int]:
+    """Batches of one epoch from batch ``start`` on, and the number of batches in the whole epoch.
+
+    ``released`` drops videos with L > K.
+    """
+    if recipe.preset == "released":
+        graphs = [g for g in graphs if len(g.labels) <= recipe.spec_length]
+    dataset = EpochRows(graphs, recipe, epoch)
+    order = np.random.default_rng([recipe.seed, epoch]).permutation(len(dataset))
+    batches = [order[i : i + recipe.batch_videos].tolist() for i in range(0, len(order), recipe.batch_videos)]
+    loader = DataLoader(dataset, batch_sampler=batches[start:], collate_fn=collate_rows, num_workers=workers)
+    return loader, len(batches)
+
+
+def split_validation(
+    graphs: Sequence[SceneGraph], seed: int, share: float = 0.1
+) -> tuple[list[SceneGraph], list[SceneGraph]]:
+    """Split by video into training and validation videos (at least one each)."""
+    held = np.random.default_rng([seed, 77]).permutation(len(graphs))[: max(1, round(share * len(graphs)))]
+    kept = np.setdiff1d(np.arange(len(graphs)), held)
+    return [graphs[i] for i in kept], [graphs[i] for i in sorted(held)]

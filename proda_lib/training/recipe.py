@@ -1,0 +1,154 @@
+"""Recipe: everything that decides the outcome of a run, as one frozen, printable, hashable value.
+
+======== ================================ ==================================================================
+profile  meant for                        command
+======== ================================ ==================================================================
+smoke    tests, seconds                   ``proda train --dataset world --profile smoke``
+quick    a newcomer on 2 cores, minutes   ``proda train --dataset world --profile quick``
+reference what the book shows             ``proda train --dataset world --profile reference --device cuda``
+paper    the paper's sizes, one GPU       ``proda train --dataset action_genome --profile paper --device cuda``
+======== ================================ ==================================================================
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+from dataclasses import dataclass
+
+from proda_lib.errors import RecipeError
+from proda_lib.models.config import ModelConfig, with_preset
+from proda_lib.vocabulary import Vocabulary
+
+#: Raised whenever the same recipe gives other numbers than before.
+NUMERICS = 1
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """Settings of one run. The defaults are the paper's.
+
+    Attributes:
+        profile: where the sizes come from; kept for the reader, the sizes themselves are below.
+        dataset: "world", "cad120", "cad120_clips" or "action_genome". ``fold``: CAD-120's left-out subject, 0..3.
+        model: "proda", "no_prompt" or "encoder_only". ``preset``: "paper" or "released".
+        seed: drives everything random.
+        train_videos, test_videos: how many to make (world only).
+        relations: False removes every relation (boxes, classes and edges stay). ``shuffle_frames``: True permutes the
+            frames of every video, in training and test.
+        width ... norm: see :class:`ModelConfig`.
+        spec_length: K. ``specs_per_video``: S, specifications of a video in a batch. ``batch_videos``: videos a batch.
+        absent_singles: also train on length-1 SAPs of an absent action (for protocol "scan").
+        pretrain_epochs, pretrain_lr, posttrain_epochs, posttrain_lr: the two stages.
+        weight_decay, clip, warmup: of AdamW (not on biases, norms, 1-d); gradient norm; epochs.
+        margin_dis, margin_rec: m1, m2. ``dis``, ``rec``: whether the loss has the term (weight λ4 = 1).
+        posttrain_heads: "tm" (appendix D.2) or "sutm" (section 4.1 says a_u, a_s and a_t). ``head_m``: "keep" or
+            "reinit" before the second stage.
+        select: "validation" (10 % of the training videos) or "test" (as the paper).
+        scan: whether the evaluation includes the protocol "scan" (C questions a video).
+        precision: Fabric's name, "32-true" or "bf16-mixed".
+    """
+
+    profile: str = "paper"
+    dataset: str = "world"
+    fold: int = 0
+    model: str = "proda"
+    preset: str = "paper"
+    seed: int = 0
+    train_videos: int = 7464
+    test_videos: int = 1737
+    relations: bool = True
+    shuffle_frames: bool = False
+    frames: int = 16
+    width: int = 768
+    heads: int = 12
+    layers: int = 3
+    depth: int = 2
+    candidates: int = 10
+    dropout: float = 0.1
+    prompt: str = "dpm"
+    branches: str = "single"
+    norm: str = "vgnorm"
+    spec_length: int = 16
+    specs_per_video: int = 4
+    batch_videos: int = 8
+    absent_singles: bool = False
+    pretrain_epochs: int = 5
+    pretrain_lr: float = 2e-4
+    posttrain_epochs: int = 5
+    posttrain_lr: float = 1e-4
+    weight_decay: float = 1e-3
+    clip: float = 5.0
+    warmup: float = 0.0
+    margin_dis: float = 0.2
+    margin_rec: float = 0.2
+    dis: bool = True
+    rec: bool = True
+    posttrain_heads: str = "tm"
+    head_m: str = "keep"
+    select: str = "validation"
+    scan: bool = True
+    precision: str = "32-true"
+
+    def __post_init__(self) -> None:
+        allowed = {
+            "dataset": ("world", "cad120", "cad120_clips", "action_genome"),
+            "model": ("proda", "no_prompt", "encoder_only"),
+            "preset": ("paper", "released"),
+            "posttrain_heads": ("tm", "sutm"),
+            "head_m": ("keep", "reinit"),
+            "select": ("validation", "test"),
+            "precision": ("32-true", "bf16-mixed"),
+        }
+        for name, values in allowed.items():
+            if getattr(self, name) not in values:
+                raise RecipeError(f"Recipe.{name}: found {getattr(self, name)!r}, expected one of {values}")
+        for name in ("train_videos", "test_videos", "spec_length", "specs_per_video", "batch_videos"):
+            if getattr(self, name) < 1:
+                raise RecipeError(f"Recipe.{name}: found {getattr(self, name)}, expected at least 1")
+
+    def model_config(self, vocabulary: Vocabulary, visual: int = 0) -> ModelConfig:
+        """The model that this recipe trains on data with this vocabulary and width of visual features."""
+        shared = {f.name: getattr(self, f.name) for f in dataclasses.fields(ModelConfig) if hasattr(self, f.name)}
+        sizes = {"actions": len(vocabulary.actions), "objects": len(vocabulary.objects)}
+        shared.update(sizes, relations=len(vocabulary.relations), visual=visual)
+        return with_preset(ModelConfig(**shared), self.preset)
+
+    def hash(self, data_version: str) -> str:
+        """Name of the run: a hash of this recipe, the version of its data, and :data:`NUMERICS`."""
+        content = {"recipe": dataclasses.asdict(self), "data": data_version, "numerics": NUMERICS}
+        return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:12]
+
+
+#: What each profile changes. Same code, other numbers.
+PROFILES: dict[str, dict] = {
+    "smoke": {
+        "train_videos": 24, "test_videos": 12, "width": 16, "heads": 2, "layers": 1, "depth": 1, "candidates": 3,
+        "batch_videos": 8, "pretrain_epochs": 1, "posttrain_epochs": 1, "pretrain_lr": 2e-3, "posttrain_lr": 1e-3,
+        "scan": False,
+    },
+    "quick": {
+        "train_videos": 200, "test_videos": 80, "width": 32, "heads": 2, "layers": 2, "depth": 1, "candidates": 5,
+        "pretrain_epochs": 3, "posttrain_epochs": 1, "pretrain_lr": 2e-3, "posttrain_lr": 1e-3, "scan": False,
+    },
+    "reference": {
+        "train_videos": 2000, "test_videos": 500, "width": 128, "heads": 4, "batch_videos": 16,
+        "pretrain_epochs": 10, "posttrain_epochs": 4, "pretrain_lr": 1e-3, "posttrain_lr": 5e-4, "clip": 1.0,
+    },
+    "paper": {},
+}  # fmt: skip
+
+
+def make_recipe(profile: str, **changes) -> Recipe:
+    """The recipe of a profile, with changes.
+
+    Raises:
+        RecipeError: no such profile or setting.
+    """
+    if profile not in PROFILES:
+        raise RecipeError(f"profile: found {profile!r}, expected one of {tuple(PROFILES)}")
+    known = {f.name for f in dataclasses.fields(Recipe)}
+    if unknown := sorted(set(changes) - known):
+        raise RecipeError(f"recipe: found {', '.join(unknown)}, expected settings among {', '.join(sorted(known))}")
+    return Recipe(**{"profile": profile, **PROFILES[profile], **changes})
