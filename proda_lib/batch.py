@@ -19,7 +19,7 @@ from proda_lib.errors import GraphError
 from proda_lib.graph import SceneGraph
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(eq=False)
 class SceneGraphBatch:
     """B videos with V node tracks and E edge tracks in all, over N frames.
 
@@ -91,7 +91,7 @@ class SceneGraphBatch:
         )
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(eq=False)
 class GraphRows:
     """G graphs, each a copy of a video of the batch, with V' node tracks and E' edge tracks in all.
 

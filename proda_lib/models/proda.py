@@ -20,7 +20,7 @@ from proda_lib.nn.vgpnn import VGPNN
 from proda_lib.nn.video_encoder import EncodedVideos, VideoEncoder
 
 
-@dataclass(frozen=True)
+@dataclass(eq=False)
 class Parsed:
     """Disentangled graphs: ``nodes`` (V', N, D), edge weights ``w`` (layers, E', N), and the rows they belong to."""
 
@@ -29,7 +29,7 @@ class Parsed:
     rows: GraphRows
 
 
-@dataclass(frozen=True)
+@dataclass(eq=False)
 class ProDAOutput:
     """Rows are (video, specification) pairs; a_m has one row per video.
 

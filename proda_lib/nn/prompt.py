@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from proda_lib.batch import GraphRows
 
 
-@dataclass(frozen=True)
+@dataclass(eq=False)
 class Candidates:
     """What depends on the specification alone, computed once per graph: ``shift`` (G, D) = W_y v, ``q`` (G, T, D)."""
 

@@ -12,7 +12,7 @@ from proda_lib.batch import GraphRows
 from proda_lib.nn.blocks import FFN, MLP
 
 
-@dataclass(frozen=True)
+@dataclass(eq=False)
 class ReadoutOutput:
     """``logits`` (G, classes), frame scores ``s`` (G, N) in 0..1 and ``feature`` (G, D) before the last layer."""
 

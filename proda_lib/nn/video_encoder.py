@@ -62,7 +62,7 @@ class DualAI(nn.Module):
         return self.fuse(s + t)
 
 
-@dataclass(frozen=True)
+@dataclass(eq=False)
 class EncodedVideos:
     """What every prompt starts from; computed once per video.
 

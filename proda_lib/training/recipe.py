@@ -31,8 +31,9 @@ class Recipe:
 
     Attributes:
         profile: where the sizes come from; kept for the reader, the sizes themselves are below.
-        dataset: "world", "cad120", "cad120_clips" or "action_genome". ``fold``: CAD-120's left-out subject, 0..3.
-        model: "proda", "no_prompt" or "encoder_only". ``preset``: "paper" or "released".
+        dataset: "world", "cad120", "cad120_clips" or "action_genome".
+        model: "proda", "no_prompt", "encoder_only", "prompt_only" (rule and trained MLP) or "logistic"
+            (regression on histograms). ``preset``: "paper" or "released".
         seed: drives everything random.
         train_videos, test_videos: how many to make (world only).
         relations: False removes every relation (boxes, classes and edges stay). ``shuffle_frames``: True permutes the
@@ -52,7 +53,6 @@ class Recipe:
 
     profile: str = "paper"
     dataset: str = "world"
-    fold: int = 0
     model: str = "proda"
     preset: str = "paper"
     seed: int = 0
@@ -94,7 +94,7 @@ class Recipe:
     def __post_init__(self) -> None:
         allowed = {
             "dataset": ("world", "cad120", "cad120_clips", "action_genome"),
-            "model": ("proda", "no_prompt", "encoder_only"),
+            "model": ("proda", "no_prompt", "encoder_only", "prompt_only", "logistic"),
             "preset": ("paper", "released"),
             "posttrain_heads": ("tm", "sutm"),
             "head_m": ("keep", "reinit"),

@@ -1,0 +1,215 @@
+"""How a prompted model is asked: the paper's protocol, and protocols that never look at the test labels.
+
+In the paper's protocol the specifications are built from the test labels, so the prompt itself carries part of the
+answer; :mod:`proda_lib.evaluation.prompt_only` measures how much. The label-free protocols are
+``partition``, ``self``, ``scan`` and ``none``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor, nn
+
+from proda_lib.batch import SceneGraphBatch, collate
+from proda_lib.evaluation.charades import mean_average_precision
+from proda_lib.graph import SceneGraph
+from proda_lib.models.proda import ProDA
+from proda_lib.specification import branch_targets, partition, sample_specifications, specification_length, video_rng
+from proda_lib.training.recipe import Recipe
+
+#: Specifications of the evaluation are drawn once per seed, as if in this epoch, which training never reaches.
+EVALUATION_EPOCH = 1_000_000
+#: Videos, and rows of SAP and UAP together, that go through the model at a time.
+VIDEOS_AT_ONCE, ROWS_AT_ONCE = 16, 256
+
+
+def _batches(graphs: Sequence[SceneGraph], frames: int, device) -> Iterator[tuple[range, SceneGraphBatch]]:
+    for start in range(0, len(graphs), VIDEOS_AT_ONCE):
+        part = range(start, min(start + VIDEOS_AT_ONCE, len(graphs)))
+        yield part, collate([graphs[i].sample_frames(frames) for i in part]).to(device)
+
+
+@torch.no_grad()
+def predict(model: nn.Module, graphs: Sequence[SceneGraph], recipe: Recipe, device="cpu") -> Float[np.ndarray, "V C"]:
+    """Scores (videos, C) of a control model, which takes no prompt."""
+    model.eval()
+    return np.concatenate([model(b).logits.float().cpu().numpy() for _, b in _batches(graphs, recipe.frames, device)])
+
+
+def recognition(scores: Float[np.ndarray, "V C"], graphs: Sequence[SceneGraph]) -> float:
+    """mAP (percent, classes without positives skipped) of video scores, over videos that have a label."""
+    labelled = np.array([len(g.labels) > 0 for g in graphs])
+    truth = np.stack([g.multi_hot() for g in graphs])
+    return _percent(scores[labelled], truth[labelled])
+
+
+def _percent(scores: np.ndarray, truth: np.ndarray) -> float:
+    return 100 * mean_average_precision(scores, truth, empty="skip").map
+
+
+@dataclass(frozen=True, eq=False)
+class PaperProtocol:
+    """Scores of every (video, specification) row; ``distractor`` tells the kind. Controls without a_u have None."""
+
+    video: Int[np.ndarray, "R"]
+    sap: Bool[np.ndarray, "R C"]
+    distractor: Bool[np.ndarray, "R"]
+    labels: Bool[np.ndarray, "R C"]
+    a_s: Float[np.ndarray, "R C1"]
+    a_u: Float[np.ndarray, "R C1"] | None
+    a_t: Float[np.ndarray, "R C"]
+    a_m: Float[np.ndarray, "V C"]
+
+    def summary(self) -> dict[str, dict[str, float]]:
+        """mAP in percent over rows: both kinds of specification, and each kind alone.
+
+        ``a_s`` and ``a_u`` count "no-action" as a class (as the released code does); ``a_s_actions`` and
+        ``a_u_actions`` leave it out. Classes without positives are skipped.
+        """
+        kinds = {
+            "both": np.ones_like(self.distractor),
+            "distractor": self.distractor,
+            "non_distractor": ~self.distractor,
+        }
+        return {kind: self._summary(rows) for kind, rows in kinds.items() if rows.any()}
+
+    def _summary(self, rows: np.ndarray) -> dict[str, float]:
+        labels, sap = torch.from_numpy(self.labels[rows]), torch.from_numpy(self.sap[rows])
+        found = {"a_t": _percent(self.a_t[rows], self.labels[rows])}
+        for name, scores, asked in (("a_s", self.a_s, sap), ("a_u", self.a_u, ~sap)):
+            if scores is not None:
+                truth = branch_targets(labels, asked).numpy()
+                found[name] = _percent(scores[rows], truth)
+                found[f"{name}_actions"] = _percent(scores[rows, :-1], truth[:, :-1])
+        return found
+
+    @classmethod
+    def concatenate(cls, parts: Sequence[PaperProtocol]) -> PaperProtocol:
+        """The rows of several folds as one; ``video`` counts on from fold to fold."""
+        if len(parts) == 1:
+            return parts[0]
+        offsets = np.cumsum([0, *(len(p.a_m) for p in parts)])
+        video = np.concatenate([p.video + offset for p, offset in zip(parts, offsets, strict=False)])
+        names = ("sap", "distractor", "labels", "a_s", "a_u", "a_t", "a_m")
+        values = {n: [getattr(p, n) for p in parts] for n in names}
+        return cls(video=video, **{n: None if v[0] is None else np.concatenate(v) for n, v in values.items()})
+
+
+def evaluation_rows(
+    graphs: Sequence[SceneGraph], recipe: Recipe
+) -> tuple[Int[np.ndarray, "R"], Bool[np.ndarray, "R C"], Bool[np.ndarray, "R"]]:
+    """Video, SAP and kind of every row of the paper's protocol, drawn once per seed. Uses the videos' labels."""
+    actions = len(graphs[0].vocabulary.actions)
+    length = specification_length(actions, recipe.spec_length)
+    rngs = [video_rng(recipe.seed, EVALUATION_EPOCH, g.video) for g in graphs]
+    both = zip(graphs, rngs, strict=True)
+    drawn = [sample_specifications(g.labels, actions, length, rng, recipe.preset) for g, rng in both]
+    video = np.repeat(np.arange(len(graphs)), [len(sap) for sap, _ in drawn])
+    return video, np.concatenate([s for s, _ in drawn]), np.concatenate([d for _, d in drawn])
+
+
+@torch.no_grad()
+def paper_protocol(model: ProDA, graphs: Sequence[SceneGraph], recipe: Recipe, device="cpu") -> PaperProtocol:
+    """Score all 2L + 1 specifications of each video. The SAPs are made from the labels of ``graphs``."""
+    model.eval()
+    video, sap, distractor = evaluation_rows(graphs, recipe)
+    found: dict[str, list[np.ndarray]] = {"a_s": [], "a_u": [], "a_t": [], "a_m": []}
+    for part, batch in _batches(graphs, recipe.frames, device):
+        rows = np.flatnonzero((video >= part.start) & (video < part.stop))
+        for start in range(0, len(rows), ROWS_AT_ONCE):
+            chunk = rows[start : start + ROWS_AT_ONCE]
+            out = model(batch, torch.from_numpy(sap[chunk]).to(device), video[chunk] - part.start)
+            for name in ("a_s", "a_u", "a_t"):
+                found[name].append(getattr(out, name).logits.float().cpu().numpy())
+        found["a_m"].append(out.a_m.logits.float().cpu().numpy())
+    scores = {name: np.concatenate(parts) for name, parts in found.items()}
+    labels = np.stack([g.multi_hot() for g in graphs])[video]
+    return PaperProtocol(video=video, sap=sap, distractor=distractor, labels=labels, **scores)
+
+
+#: For the videos of a batch, given a_m (B, C): the questions, as (video, SAP) rows.
+Questions = Callable[[Tensor], tuple[np.ndarray, Bool[np.ndarray, "R C"]]]
+
+
+@torch.no_grad()
+def ask(
+    model: ProDA, graphs: Sequence[SceneGraph], questions: Questions, frames: int, device="cpu", full: bool = False
+) -> tuple[Float[np.ndarray, "V C"], Float[np.ndarray, "V C"] | None]:
+    """Ask label-free questions and give each class its a_s from the question that contains it.
+
+    A class that no question of a video contains scores minus infinity. The encoder runs once per video, and the UAP
+    branch only with ``full``.
+
+    Returns:
+        (videos, C) a_s, and with ``full`` a_t averaged over the questions of each video.
+    """
+    model.eval()
+    scores, fused = [], []
+    for _, batch in _batches(graphs, frames, device):
+        encoded = model.encode(batch)
+        a_m = model.readout_m(encoded.nodes, batch.rows(range(len(batch))), batch.frame_mask).logits
+        row_video, saps = questions(a_m)
+        best = np.full((len(batch), saps.shape[1]), -np.inf, dtype=np.float32)
+        total, count = np.zeros_like(best), np.bincount(row_video, minlength=len(batch))[:, None]
+        for start in range(0, len(saps), ROWS_AT_ONCE):
+            rows, sap = row_video[start : start + ROWS_AT_ONCE], saps[start : start + ROWS_AT_ONCE]
+            asked = torch.from_numpy(sap).to(device)
+            if full:
+                out = model(batch, asked, rows)
+                found, a_t = out.a_s.logits, out.a_t.logits.float().cpu().numpy()
+                np.add.at(total, rows, a_t)
+            else:
+                found = model.ask(batch, encoded, asked, rows).logits
+            which, action = np.nonzero(sap)
+            best[rows[which], action] = found.float().cpu().numpy()[which, action]
+        scores.append(best)
+        fused.append(total / count)
+    return np.concatenate(scores), np.concatenate(fused) if full else None
+
+
+def partition_questions(actions: int, length: int, seed: int) -> Questions:
+    """The main protocol: all actions, split at random into ⌈C/K⌉ SAPs of K, the same split for every video."""
+    groups = partition(actions, length, np.random.default_rng([seed, 5]))
+    return lambda a_m: (np.repeat(np.arange(len(a_m)), len(groups)), np.tile(groups, (len(a_m), 1)))
+
+
+def self_questions(length: int) -> Questions:
+    """One SAP per video: the K best actions of a_m."""
+
+    def questions(a_m: Tensor) -> tuple[np.ndarray, np.ndarray]:
+        saps = torch.zeros_like(a_m, dtype=torch.bool).scatter(1, a_m.topk(length).indices, True)
+        return np.arange(len(a_m)), saps.cpu().numpy()
+
+    return questions
+
+
+def scan_questions(actions: int) -> Questions:
+    """Each action alone: C SAPs of length 1 per video."""
+    return lambda a_m: (np.repeat(np.arange(len(a_m)), actions), np.tile(np.eye(actions, dtype=bool), (len(a_m), 1)))
+
+
+def none_questions(actions: int) -> Questions:
+    """One SAP of all ones: nothing is singled out. Out of distribution, since training never shows it."""
+    return lambda a_m: (np.arange(len(a_m)), np.ones((len(a_m), actions), dtype=bool))
+
+
+def label_free_scores(
+    model: ProDA, graphs: Sequence[SceneGraph], recipe: Recipe, device="cpu"
+) -> dict[str, np.ndarray]:
+    """(videos, C) scores of every label-free protocol: ``partition/0..2/a_s`` and ``/a_t``, ``self/...``, and so on."""
+    actions = len(graphs[0].vocabulary.actions)
+    length = specification_length(actions, recipe.spec_length)
+    questions = {f"partition/{i}": partition_questions(actions, length, i) for i in range(3)}
+    questions |= {"self": self_questions(length), "none": none_questions(actions)}
+    scores: dict[str, np.ndarray] = {}
+    for name, question in questions.items():
+        a_s, a_t = ask(model, graphs, question, recipe.frames, device, full=True)
+        scores |= {f"{name}/a_s": a_s, f"{name}/a_t": a_t}
+    if recipe.scan:
+        scores["scan/a_s"], _ = ask(model, graphs, scan_questions(actions), recipe.frames, device)
+    return scores

@@ -1,0 +1,231 @@
+"""The run store: a recipe goes in, a finished run comes out, trained at most once.
+
+A run lives in ``runs/NAME/``, NAME = data set, model and a hash of recipe, data version and ``NUMERICS``::
+
+    record.json          recipe, versions, commit, hardware, time, metrics, curves; written last: with it, a run is done
+    scores.safetensors   the test scores that the metrics were computed from
+    fold0/model/         save_pretrained of each fold's model (world has one fold, CAD-120 four)
+    fold0/*.safetensors  checkpoints, removed when the run is done
+
+Two processes that want the same run do not train it twice: the second waits for the first's lock and reads.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import json
+import os
+import platform
+import shutil
+import subprocess
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from importlib.metadata import version
+from pathlib import Path
+
+import numpy as np
+import torch
+from filelock import FileLock
+from safetensors.numpy import load_file, save_file
+
+import proda_lib
+from proda_lib.datasets.registry import data_version, load_splits
+from proda_lib.errors import CheckpointError, DataError
+from proda_lib.models.saved import SavedModel, write_atomically
+from proda_lib.paths import project_root, results_root, runs_root
+from proda_lib.training.outcome import NETWORKS, fit_and_score, summarise
+from proda_lib.training.recipe import NUMERICS, Recipe
+from proda_lib.training.stages import MODELS
+
+
+@dataclass(frozen=True)
+class Run:
+    """A finished run. ``folder`` is None when only its committed record is at hand."""
+
+    record: dict
+    folder: Path | None
+
+    @property
+    def name(self) -> str:
+        return self.record["name"]
+
+    @property
+    def metrics(self) -> dict:
+        return self.record["metrics"]
+
+    @property
+    def curves(self) -> list[dict]:
+        return self.record["curves"]
+
+    @property
+    def recipe(self) -> Recipe:
+        return Recipe(**self.record["recipe"])
+
+    def _folder(self) -> Path:
+        if self.folder is None:
+            raise CheckpointError(f"run {self.name}: found its record only, expected its folder; train it again")
+        return self.folder
+
+    def model(self, fold: int = 0, device: str = "cpu") -> SavedModel:
+        """The trained model of a fold, in evaluation mode."""
+        return MODELS[self.recipe.model].from_pretrained(self._folder() / f"fold{fold}" / "model", device)
+
+    def scores(self) -> dict[str, np.ndarray]:
+        """Test scores by name, rows in the order of the folds' test videos."""
+        return load_file(self._folder() / "scores.safetensors")
+
+
+def run_name(recipe: Recipe) -> str:
+    """Name of the recipe's folder in the run store."""
+    return f"{recipe.dataset}-{recipe.model}-{recipe.hash(data_version(recipe.dataset))}"
+
+
+def find(recipe: Recipe) -> Run | None:
+    """The finished run of a recipe in the run store, or None."""
+    folder = runs_root() / run_name(recipe)
+    return Run(_read(folder / "record.json"), folder) if (folder / "record.json").exists() else None
+
+
+def committed(recipe: Recipe) -> Run | None:
+    """The record of a recipe among the committed results, or None. It has metrics, but no weights."""
+    path = results_root() / "runs" / f"{run_name(recipe)}.json"
+    return Run(_read(path), None) if path.exists() else None
+
+
+def list_runs() -> list[Run]:
+    """Every finished run in the store, by name."""
+    return [Run(_read(path), path.parent) for path in sorted(runs_root().glob("*/record.json"))]
+
+
+def _read(path: Path) -> dict:
+    try:
+        record = json.loads(path.read_text())
+        return {**record, "name": record["name"], "metrics": record["metrics"]}
+    except (OSError, ValueError, KeyError) as error:
+        raise DataError(path, "record", f"{type(error).__name__}: {error}", "a record written by a run") from error
+
+
+def get(recipe: Recipe, device: str = "cpu") -> Run:
+    """The recipe's run: read from the store if it is there, else trained, evaluated and stored.
+
+    Raises:
+        DataError: the data set is not installed and there is no committed record either.
+    """
+    if run := find(recipe):
+        return run
+    folder = runs_root() / run_name(recipe)
+    folder.mkdir(parents=True, exist_ok=True)
+    with FileLock(runs_root() / f"{folder.name}.lock"):
+        if run := find(recipe):
+            return run
+        _make(recipe, folder, device)
+    return find(recipe)
+
+
+def get_or_committed(recipe: Recipe, device: str = "cpu") -> Run:
+    """Like :func:`get`, but for data that is not installed the committed record will do."""
+    try:
+        return get(recipe, device)
+    except DataError:
+        if run := committed(recipe):
+            return run
+        raise
+
+
+def commit_record(run: Run) -> Path:
+    """Copy a run's record to the committed results (``make refresh``)."""
+    path = results_root() / "runs" / f"{run.name}.json"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    _write_json(path, run.record)
+    return path
+
+
+def _make(recipe: Recipe, folder: Path, device: str) -> None:
+    started, clock = datetime.now(UTC).isoformat(timespec="seconds"), time.monotonic()
+    splits = load_splits(recipe.dataset, recipe.train_videos, recipe.test_videos, recipe.relations,
+                         recipe.shuffle_frames, recipe.seed)  # fmt: skip
+    recipe_hash = recipe.hash(data_version(recipe.dataset))
+    scores, curves = [], []
+    with reproducible(device):
+        for fold, split in enumerate(splits):
+            found, rows = fit_and_score(recipe, recipe_hash, split, folder / f"fold{fold}", device)
+            scores.append(found)
+            curves += [{"fold": fold, **row} for row in rows]
+    metrics, kept = summarise(recipe, splits, scores)
+    save_scores = {name: np.ascontiguousarray(value) for name, value in kept.items()}
+    write_atomically(folder / "scores.safetensors", lambda path: save_file(save_scores, path))
+    record = {
+        "name": folder.name,
+        "recipe": dataclasses.asdict(recipe),
+        "data": data_version(recipe.dataset),
+        "videos": [{"train": len(s.train), "test": len(s.test)} for s in splits],
+        "numerics": NUMERICS,
+        "metrics": metrics,
+        "curves": curves,
+        "versions": versions(),
+        "commit": commit(),
+        "hardware": hardware(device),
+        "started": started,
+        "seconds": round(time.monotonic() - clock, 1),
+    }
+    _write_json(folder / "record.json", record)
+    if recipe.model in NETWORKS:
+        for fold in range(len(splits)):
+            for checkpoint in (folder / f"fold{fold}").glob("*.safetensors"):
+                checkpoint.unlink()
+
+
+def _write_json(path: Path, content: dict) -> None:
+    write_atomically(path, lambda partial: partial.write_text(json.dumps(content, indent=1) + "\n"))
+
+
+@contextlib.contextmanager
+def reproducible(device: str) -> Iterator[None]:
+    """Deterministic kernels, so that the same command gives the same weights bit for bit on the same machine."""
+    before = torch.are_deterministic_algorithms_enabled(), os.environ.get("CUBLAS_WORKSPACE_CONFIG")
+    os.environ["CUBLAS_WORKSPACE_CONFIG"] = ":4096:8"
+    torch.use_deterministic_algorithms(True)
+    kernels = contextlib.nullcontext()
+    if device.startswith("cuda"):  # the fused attention kernels have no deterministic backward with a mask
+        kernels = torch.nn.attention.sdpa_kernel(torch.nn.attention.SDPBackend.MATH)
+    try:
+        with kernels:
+            yield
+    finally:
+        torch.use_deterministic_algorithms(before[0])
+        if before[1] is None:
+            del os.environ["CUBLAS_WORKSPACE_CONFIG"]
+        else:
+            os.environ["CUBLAS_WORKSPACE_CONFIG"] = before[1]
+
+
+def versions() -> dict[str, str]:
+    """Versions that results depend on."""
+    return {"proda_lib": proda_lib.__version__, "python": platform.python_version(), "torch": torch.__version__,
+            **{name: version(name) for name in ("numpy", "scikit-learn", "lightning-fabric")}}  # fmt: skip
+
+
+def commit() -> str | None:
+    """Commit of the checkout, with "+changes" if files differ from it; None outside of a checkout."""
+    if not shutil.which("git"):
+        return None
+    ask = [["git", "rev-parse", "--short=12", "HEAD"], ["git", "status", "--porcelain", "--untracked-files=no"]]
+    found = [subprocess.run(a, cwd=project_root(), capture_output=True, text=True, check=False) for a in ask]
+    if found[0].returncode:
+        return None
+    return found[0].stdout.strip() + ("+changes" if found[1].stdout.strip() else "")
+
+
+def hardware(device: str) -> dict[str, str | int]:
+    """What the run was made on, without names of machines."""
+    cpu = platform.machine()
+    with contextlib.suppress(OSError):
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+        cpu = next((line.split(":")[1].strip() for line in lines if line.startswith("model name")), cpu)
+    found: dict[str, str | int] = {"device": device, "cpu": cpu, "cores": os.cpu_count() or 0}
+    if device.startswith("cuda"):
+        found["gpu"] = torch.cuda.get_device_name()
+    return found

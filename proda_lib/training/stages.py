@@ -1,0 +1,157 @@
+"""The two stages of ProDA (section 4.1, appendix D.2) and the single stage of its controls."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from proda_lib.evaluation.protocols import paper_protocol, predict, recognition
+from proda_lib.graph import SceneGraph
+from proda_lib.losses import (
+    classification_loss,
+    disentanglement_loss,
+    disentanglement_loss_released,
+    graph_supervision_loss,
+    reconstruction_loss,
+)
+from proda_lib.models.config import ModelConfig
+from proda_lib.models.controls import EncoderOnly, NoPrompt
+from proda_lib.models.proda import ProDA, ProDAOutput
+from proda_lib.models.saved import SavedModel
+from proda_lib.nn.readout import Readout
+from proda_lib.specification import branch_targets
+from proda_lib.training.data import Rows
+from proda_lib.training.loop import Stage, run_stage
+from proda_lib.training.recipe import Recipe
+
+MODELS: dict[str, type[SavedModel]] = {"proda": ProDA, "no_prompt": NoPrompt, "encoder_only": EncoderOnly}
+
+
+def margins(recipe: Recipe, progress: float) -> tuple[float, float]:
+    """m1, m2. ``released``: both go from 0.7 to 0.2 linearly over the stage's epochs (``progress`` in 0..1)."""
+    if recipe.preset == "released":
+        return (0.7 - 0.5 * progress,) * 2
+    return recipe.margin_dis, recipe.margin_rec
+
+
+def balance(specified: Tensor, unspecified: Tensor, model: ProDA) -> Tensor:
+    """``released``: weight of the a_u loss, ‖∂L_s/∂W_s‖ / ‖∂L_u/∂W_u‖ at the last layers W of the two readouts.
+
+    The public code re-weights by last-layer gradient norms; this ratio, detached and at most 10, is our reading of it.
+    """
+    norms = [
+        torch.autograd.grad(loss, readout.classifier.weight, retain_graph=True)[0].norm()
+        for loss, readout in ((specified, model.readout_s), (unspecified, model.readout_u))
+    ]
+    return (norms[0] / norms[1].clamp(min=1e-12)).clamp(max=10.0).detach()
+
+
+def pretrain_losses(
+    model: nn.Module, rows: Rows, progress: float, *, recipe: Recipe, inner: ProDA
+) -> dict[str, Tensor]:
+    """Eq. (8): λ1 BCE(a_u) + λ2 BCE(a_s) + λ3 BCE(a_t) + λ4 (dis + rec), all λ = 1."""
+    out: ProDAOutput = model(rows.batch, rows.sap, rows.row_video)
+    labels, released = rows.labels, recipe.preset == "released"
+    terms = {
+        "a_s": classification_loss(out.a_s.logits, branch_targets(labels, rows.sap).float()),
+        "a_u": classification_loss(out.a_u.logits, branch_targets(labels, ~rows.sap).float()),
+        "a_t": classification_loss(out.a_t.logits, labels.float()),
+    }
+    margin_dis, margin_rec = margins(recipe, progress)
+    if recipe.dis and released:
+        slots = inner.config.slots
+        terms["dis"] = disentanglement_loss_released(out.unspecified, out.specified, out.rows, margin_dis, slots)
+    elif recipe.dis:
+        terms["dis"] = disentanglement_loss(out.unspecified, out.specified, out.rows, margin_dis)
+    if recipe.rec:
+        terms["rec"] = reconstruction_loss(out.original, out.rebuilt, out.rows, margin_rec, per_sample=not released)
+    if released:
+        terms["a_u"] = terms["a_u"] * balance(terms["a_s"], terms["a_u"], inner)
+        batch, seen = rows.batch, out.encoded
+        terms["graph"] = graph_supervision_loss(
+            inner.object_head(seen.adapted), batch.classes, batch.node_mask,
+            inner.relation_head(seen.links), batch.relations, batch.edge_mask,
+        )  # fmt: skip
+    return terms
+
+
+def posttrain_losses(model: nn.Module, rows: Rows, progress: float, *, recipe: Recipe) -> dict[str, Tensor]:
+    """Second stage: BCE of the heads that train."""
+    out: ProDAOutput = model(rows.batch, rows.sap, rows.row_video)
+    labels = rows.labels
+    terms = {
+        "a_t": classification_loss(out.a_t.logits, labels.float()),
+        "a_m": classification_loss(out.a_m.logits, rows.batch.labels),
+    }
+    if recipe.posttrain_heads == "sutm":
+        terms["a_s"] = classification_loss(out.a_s.logits, branch_targets(labels, rows.sap).float())
+        terms["a_u"] = classification_loss(out.a_u.logits, branch_targets(labels, ~rows.sap).float())
+    return terms
+
+
+def control_losses(model: nn.Module, rows: Rows, progress: float) -> dict[str, Tensor]:
+    """BCE of the video's labels; the specifications of the batch are not looked at."""
+    return {"a_t": classification_loss(model(rows.batch).logits, rows.batch.labels)}
+
+
+def train(
+    recipe: Recipe, recipe_hash: str, graphs: Sequence[SceneGraph], judged_on: Sequence[SceneGraph], visual: int,
+    folder: Path, fabric, workers: int = 0,
+) -> tuple[SavedModel, list[dict]]:  # fmt: skip
+    """Train the recipe's model; checkpoints go into ``folder`` and a second call continues where the first stopped.
+
+    ProDA: stage 1 trains everything but the a_m head and keeps the epoch with the best mean of a_s and a_u mAP; stage 2
+    trains the a_t head (its readout and classifier) and the a_m head on frozen features and keeps the epoch with the
+    best mean of a_t and a_m mAP. Controls: one stage with as many epochs, steps and videos a step as ProDA's two.
+
+    Args:
+        judged_on: the videos that pick the best epoch.
+        fabric: a launched ``lightning_fabric.Fabric``.
+
+    Returns:
+        The model in evaluation mode, and one row per epoch.
+    """
+    torch.manual_seed(recipe.seed)
+    config: ModelConfig = recipe.model_config(graphs[0].vocabulary, visual)
+    model = MODELS[recipe.model](config)
+    go = functools.partial(run_stage, model=model, graphs=graphs, recipe=recipe, recipe_hash=recipe_hash,
+                           fabric=fabric, workers=workers)  # fmt: skip
+    if not isinstance(model, ProDA):
+
+        def judge(model: nn.Module) -> dict[str, float]:
+            scores = predict(model, judged_on, recipe, fabric.device)
+            found = recognition(scores, judged_on)
+            return {"val_a_t": found, "score": found}
+
+        epochs = recipe.pretrain_epochs + recipe.posttrain_epochs
+        stage = Stage("pretrain", epochs, recipe.pretrain_lr, [model], control_losses, judge)
+        return model, go(stage, checkpoint=folder / "pretrain.safetensors")
+
+    def judge_pretrain(model: nn.Module) -> dict[str, float]:
+        found = paper_protocol(model, judged_on, recipe, fabric.device).summary()["both"]
+        kept = {f"val_{name}": found[name] for name in ("a_s", "a_u", "a_t")}
+        return {**kept, "score": (found["a_s"] + found["a_u"]) / 2}
+
+    def judge_posttrain(model: nn.Module) -> dict[str, float]:
+        result = paper_protocol(model, judged_on, recipe, fabric.device)
+        a_t, a_m = result.summary()["both"]["a_t"], recognition(result.a_m, judged_on)
+        return {"val_a_t": a_t, "val_a_m": a_m, "score": (a_t + a_m) / 2}
+
+    first = [module for name, module in model.named_children() if name != "readout_m"]
+    losses = functools.partial(pretrain_losses, recipe=recipe, inner=model)
+    stage = Stage("pretrain", recipe.pretrain_epochs, recipe.pretrain_lr, first, losses, judge_pretrain)
+    curves = go(stage, checkpoint=folder / "pretrain.safetensors")
+    heads: list[Readout] = [model.readout_t, model.readout_m]
+    if recipe.posttrain_heads == "sutm":
+        heads += [model.readout_s, model.readout_u]
+    torch.manual_seed(recipe.seed + 1)
+    if recipe.head_m == "reinit":
+        model.readout_m = Readout(config.width, config.actions, config.dropout).to(fabric.device)
+        heads[1] = model.readout_m
+    losses = functools.partial(posttrain_losses, recipe=recipe)
+    stage = Stage("posttrain", recipe.posttrain_epochs, recipe.posttrain_lr, heads, losses, judge_posttrain)
+    return model, curves + go(stage, checkpoint=folder / "posttrain.safetensors")
