@@ -11,7 +11,7 @@ import dataclasses
 import json
 import os
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -23,7 +23,7 @@ from proda_lib.errors import DataError, GraphError
 from proda_lib.vocabulary import Vocabulary
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class SceneGraph:
     """One video (SPEC: "Input: one spatio-temporal scene graph per video").
 
@@ -66,7 +66,7 @@ class SceneGraph:
     scene: int = -1
     features: Float[np.ndarray, "T M F"] | None = None
     frame_features: Float[np.ndarray, "T F"] | None = None
-    carriers: Bool[np.ndarray, "T E K"] | None = field(default=None, repr=False)
+    carriers: Bool[np.ndarray, "T E K"] | None = None
 
     def __post_init__(self) -> None:
         if self.labels is None:
@@ -194,6 +194,11 @@ class SceneGraph:
         if len(graphs) != 1:
             raise DataError(path, "graphs", f"{len(graphs)} graphs", "one graph; use load_graphs")
         return graphs[0]
+
+    def __repr__(self) -> str:
+        names = [self.vocabulary.actions[label] for label in self.labels]
+        return (f"SceneGraph({self.video!r}, {self.num_frames} frames, {self.num_slots} slots, {self.num_edges} edges, "
+                f"{self.duration:.1f} s, labels {names})")  # fmt: skip
 
     def _repr_html_(self) -> str:
         from proda_lib.graph_html import graph_html  # the drawing knows the graph, so the import waits

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
 from proda_lib.datasets import action_genome, cad120, world
-from proda_lib.datasets.install import CHECKSUMS
+from proda_lib.datasets.install import known_checksums
 from proda_lib.datasets.transforms import shuffle_frames, without_relations
 from proda_lib.errors import DataError
 from proda_lib.graph import SceneGraph
@@ -33,8 +32,7 @@ def data_version(name: str) -> str:
         return f"world-{world.WORLD_VERSION}"
     if name == "action_genome":
         return "official"
-    known = json.loads(CHECKSUMS.read_text())
-    return "cad120-" + known["cad120"]["annotations.zip"][:12]
+    return "cad120-" + known_checksums("cad120")["annotations.zip"][:12]
 
 
 def load_splits(

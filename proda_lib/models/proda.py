@@ -87,7 +87,7 @@ class ProDA(SavedModel):
         self.branch_ffn = nn.ModuleDict({"s": FFN(D, dropout), "u": FFN(D, dropout)})
         self.vgpnn = make_vgpnn(config)
         self.fusion = Fusion(D, config.fusion_mlp)
-        self.reconstruction = Reconstruction(D, dropout)
+        self.reconstruction = Reconstruction(D)
         self.readout_s, self.readout_u = Readout(D, C + 1, dropout), Readout(D, C + 1, dropout)
         self.readout_t, self.readout_m = Readout(D, C, dropout), Readout(D, C, dropout)
         if config.graph_supervision:

@@ -31,5 +31,5 @@ class Fusion(nn.Module):
 class Reconstruction(MLP):
     """F_r = Net1(F_t), a 3-layer MLP. (V', N, D) → (V', N, D)."""
 
-    def __init__(self, width: int, dropout: float = 0.0):
-        super().__init__(width, width, width, width, dropout=dropout)
+    def __init__(self, width: int):
+        super().__init__(width, width, width, width)

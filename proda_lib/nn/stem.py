@@ -21,16 +21,16 @@ class Stem(nn.Module):
     adapter's output (V, N, D) for ``graph_supervision``.
     """
 
-    def __init__(self, objects: int, visual: int, frames: int, width: int, dropout: float = 0.0):
+    def __init__(self, objects: int, visual: int, frames: int, width: int):
         super().__init__()
         self.visual, self.frames = visual, frames
         if visual:
-            self.adapter = MLP(visual, width, width, dropout=dropout)
+            self.adapter = MLP(visual, width, width)
         else:
             self.appearance = nn.Embedding(objects, width)
             self.whole_frame = nn.Parameter(torch.randn(width) * 0.02)
         self.box = nn.Linear(4, width)
-        self.fuse = MLP(2 * width, width, width, dropout=dropout)
+        self.fuse = MLP(2 * width, width, width)
         self.position = nn.Parameter(torch.randn(frames, width) * 0.02)
         self.register_buffer("whole_box", torch.tensor([0.0, 0.0, 1.0, 1.0]), persistent=False)
 

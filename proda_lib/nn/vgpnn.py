@@ -40,7 +40,7 @@ class VGPNNLayer(nn.Module):
         self.message_edge = nn.Linear(width, width, bias=False)
         self.message_out = nn.Linear(width, width)
         self.scale = nn.Parameter(torch.ones(())) if message_norm else None
-        self.agg = MLP(width, width, width, dropout=dropout)
+        self.agg = MLP(width, width, width)
         self.norm = norm
 
     def forward(

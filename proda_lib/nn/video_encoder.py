@@ -9,7 +9,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
 from proda_lib.batch import SceneGraphBatch
-from proda_lib.nn.blocks import FFN, MLP, SelfAttentionBlock
+from proda_lib.nn.blocks import FFN, MLP, Attend, SelfAttentionBlock, over_nodes
 from proda_lib.nn.stem import Stem
 
 
@@ -25,7 +25,8 @@ class DualAI(nn.Module):
     ``released`` (the public code): both streams start at x. Layer 1: a = S(t), b = T(s); s ← MLP(a + b + s),
     t ← MLP(b + a + t). A two-layer MLP per stream, then layer 2 does the same again.
 
-    Both end in GELU(W (s + t)). Shapes: x (B, X, N, D), mask (B, X, N) → (B, X, N, D), X nodes a frame.
+    Both end in GELU(W (s + t)). Shapes: x (S, N, D) tracks, mask (S, N), ``spatial`` says which tracks share a frame
+    (:func:`~proda_lib.nn.blocks.over_nodes`) → (S, N, D).
     """
 
     def __init__(self, width: int, heads: int, dropout: float = 0.0, wiring: str = "figure5"):
@@ -33,31 +34,27 @@ class DualAI(nn.Module):
         self.wiring = wiring
         attention = 6 if wiring == "figure5" else 4
         self.attention = nn.ModuleList(SelfAttentionBlock(width, heads, dropout) for _ in range(attention))
-        mlps = 2 if wiring == "figure5" else 6
-        self.mlps = nn.ModuleList(MLP(width, width, width, dropout=dropout) for _ in range(mlps))
+        self.mlps = nn.ModuleList(MLP(width, width, width) for _ in range(2 if wiring == "figure5" else 6))
         self.fuse = nn.Sequential(nn.Linear(width, width), nn.GELU())
 
-    def forward(self, x: Float[Tensor, "B X N D"], mask: Bool[Tensor, "B X N"]) -> Float[Tensor, "B X N D"]:
-        def spatial(index: int, x: Tensor) -> Tensor:
-            across = x.transpose(1, 2)
-            y = self.attention[index](across.flatten(0, 1), mask.transpose(1, 2).flatten(0, 1))
-            return y.view(across.shape).transpose(1, 2)
+    def forward(
+        self, x: Float[Tensor, "S N D"], mask: Bool[Tensor, "S N"], spatial: Attend
+    ) -> Float[Tensor, "S N D"]:
+        def S(index: int, x: Tensor) -> Tensor:
+            return self.attention[index](x, mask, spatial)
 
-        def temporal(index: int, x: Tensor) -> Tensor:
-            return self.attention[index](x.flatten(0, 1), mask.flatten(0, 1)).view(x.shape)
+        def T(index: int, x: Tensor) -> Tensor:
+            return self.attention[index](x, mask)
 
         if self.wiring == "figure5":
-            s, t = spatial(0, x), temporal(1, x)
-            s, t = (
-                self.mlps[0](temporal(2, s) + spatial(3, s) + s),
-                self.mlps[1](spatial(4, t) + temporal(5, t) + t),
-            )
+            s, t = S(0, x), T(1, x)
+            s, t = self.mlps[0](T(2, s) + S(3, s) + s), self.mlps[1](S(4, t) + T(5, t) + t)
         else:
             s = t = x
             for layer in range(2):
                 if layer:
                     s, t = self.mlps[4](s), self.mlps[5](t)
-                exchanged = spatial(2 * layer, t) + temporal(2 * layer + 1, s)
+                exchanged = S(2 * layer, t) + T(2 * layer + 1, s)
                 s, t = self.mlps[2 * layer](exchanged + s), self.mlps[2 * layer + 1](exchanged + t)
         return self.fuse(s + t)
 
@@ -94,27 +91,21 @@ class VideoEncoder(nn.Module):
         wiring: str,
     ):  # fmt: skip
         super().__init__()
-        self.stem = Stem(objects, visual, frames, width, dropout)
+        self.stem = Stem(objects, visual, frames, width)
         self.dual_ai = DualAI(width, heads, dropout, wiring)
         self.classes = nn.Embedding(objects, width)
         self.ffn = FFN(width, dropout)
-        self.edge = MLP(3 * width, width, width, dropout=dropout)
+        self.edge = MLP(3 * width, width, width)
         self.relation = nn.Linear(relations, width, bias=False)
 
     def forward(self, batch: SceneGraphBatch) -> EncodedVideos:
         nodes, whole, adapted = self.stem(batch)
-        # Spatial attention needs the nodes of a frame side by side: slot 0 of this dense copy is the whole frame.
-        X = 1 + max(batch.node_counts, default=0)
-        place = batch.node_video * X + batch.node_rank + 1
-        dense = nodes.new_zeros(len(batch) * X, *nodes.shape[1:]).index_copy(0, place, nodes).unflatten(0, (-1, X))
-        mask = batch.node_mask.new_zeros(len(batch) * X, nodes.shape[1]).index_copy(0, place, batch.node_mask)
-        mask = mask.unflatten(0, (-1, X))
-        first = torch.arange(X, device=nodes.device) == 0
-        dense = torch.where(first[None, :, None, None], whole[:, None], dense)
-        mask = torch.where(first[None, :, None], batch.frame_mask[:, None], mask)
-        encoded = self.dual_ai(dense, mask)
-        whole = encoded[:, 0]
-        nodes = encoded.flatten(0, 1).index_select(0, place)
+        # One track for each node and one for the whole frame; in its video, the whole frame stands first.
+        B, X = len(batch), 1 + max(batch.node_counts, default=0)
+        place = torch.cat([batch.node_video * X + batch.node_rank + 1, torch.arange(B, device=nodes.device) * X])
+        mask = torch.cat([batch.node_mask, batch.frame_mask])
+        encoded = self.dual_ai(torch.cat([nodes, whole]), mask, over_nodes(place, B, X))
+        nodes, whole = encoded.split([len(nodes), B])
         nodes = self.ffn(nodes + self.classes(batch.classes)[:, None]) * batch.node_mask[..., None]
         subject, target = batch.edges.amin(0), batch.edges.amax(0)
         video = batch.node_video.index_select(0, subject)

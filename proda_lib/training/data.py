@@ -94,7 +94,10 @@ def epoch_loader(
     dataset = EpochRows(graphs, recipe, epoch)
     order = np.random.default_rng([recipe.seed, epoch]).permutation(len(dataset))
     batches = [order[i : i + recipe.batch_videos].tolist() for i in range(0, len(order), recipe.batch_videos)]
-    loader = DataLoader(dataset, batch_sampler=batches[start:], collate_fn=collate_rows, num_workers=workers)
+    own = torch.Generator()  # a loader draws a seed when it starts; the global stream must not depend on restarts
+    loader = DataLoader(
+        dataset, batch_sampler=batches[start:], collate_fn=collate_rows, num_workers=workers, generator=own
+    )
     return loader, len(batches)
 
 

@@ -165,4 +165,4 @@ def run_stage(
 
 def learning_rate(step: int, total: int, warmup: float) -> float:
     """Linear warm-up over ``warmup`` steps, then linear decay to zero at ``total``: a factor in 0..1."""
-    return min(1.0, (step + 1) / max(warmup, 1.0)) * max(0.0, (total - step) / max(total - warmup, 1.0))
+    return min(1.0, (step + 1) / max(warmup, 1.0)) * min(1.0, (total - step) / max(total - warmup, 1.0))

@@ -11,6 +11,7 @@ from proda_lib.datasets.registry import Split
 from proda_lib.evaluation.prompt_only import class_frequency, frequency_rule_scores, trained_prompt_only_scores
 from proda_lib.evaluation.protocols import PaperProtocol, label_free_scores, paper_protocol, predict, recognition
 from proda_lib.evaluation.simple_controls import logistic_scores, object_bag, relation_histogram
+from proda_lib.graph import SceneGraph
 from proda_lib.models.saved import SavedModel
 from proda_lib.training.data import split_validation
 from proda_lib.training.recipe import Recipe
@@ -40,7 +41,8 @@ def fit_and_score(
         kept, judged_on = split_validation(split.train, recipe.seed)
     features = split.train[0].features
     visual = 0 if features is None else features.shape[-1]
-    model, curves = train(recipe, recipe_hash, kept, judged_on, visual, folder, fabric)
+    model, curves = train(recipe, recipe_hash, kept, judged_on, visual, folder, fabric,
+                          workers=4 if device.startswith("cuda") else 0)  # fmt: skip
     model.save_pretrained(folder / "model")
     return score(model, recipe, split, device), curves
 
@@ -72,7 +74,7 @@ def summarise(recipe: Recipe, splits: Sequence[Split], scores: Sequence[Scores])
     Returns:
         Nested metrics, and scores (videos, C) by name.
     """
-    test = [graph for split in splits for graph in split.test]
+    test = [split.test for split in splits]
     video = {name: np.concatenate([found[0][name] for found in scores]) for name in scores[0][0]}
     metrics: dict = {}
     for name, values in video.items():
@@ -91,9 +93,17 @@ def summarise(recipe: Recipe, splits: Sequence[Split], scores: Sequence[Scores])
     return metrics, video
 
 
-def video_metrics(recipe: Recipe, scores: np.ndarray, test: Sequence) -> dict[str, float]:
-    """mAP; for CAD-120's clips, which have one label each, the mean average recall too, with and without "null"."""
-    found = {"map": recognition(scores, test)}
+def video_metrics(recipe: Recipe, scores: np.ndarray, folds: Sequence[list[SceneGraph]]) -> dict[str, float]:
+    """``map``: mean over the folds of mAP. With several folds also ``map_pooled``: all test videos in one ranking.
+
+    For CAD-120's clips, which have one label each, the mean average recall over all clips too, with and without "null".
+    """
+    ends = np.cumsum([len(fold) for fold in folds])[:-1]
+    parts = zip(np.split(scores, ends), folds, strict=True)
+    found = {"map": float(np.mean([recognition(part, fold) for part, fold in parts]))}
+    test = [graph for fold in folds for graph in fold]
+    if len(folds) > 1:
+        found["map_pooled"] = recognition(scores, test)
     if recipe.dataset == "cad120_clips":
         truth, guess = np.array([g.labels[0] for g in test]), scores.argmax(1)
         found["recall"] = mean_recall(guess, truth)

@@ -32,11 +32,11 @@ from filelock import FileLock
 from safetensors.numpy import load_file, save_file
 
 import proda_lib
-from proda_lib.datasets.registry import data_version, load_splits
+from proda_lib.datasets.registry import Split, data_version, load_splits
 from proda_lib.errors import CheckpointError, DataError
 from proda_lib.models.saved import SavedModel, write_atomically
 from proda_lib.paths import project_root, results_root, runs_root
-from proda_lib.training.outcome import NETWORKS, fit_and_score, summarise
+from proda_lib.training.outcome import NETWORKS, fit_and_score, score, summarise
 from proda_lib.training.recipe import NUMERICS, Recipe
 from proda_lib.training.stages import MODELS
 
@@ -100,11 +100,20 @@ def list_runs() -> list[Run]:
     return [Run(_read(path), path.parent) for path in sorted(runs_root().glob("*/record.json"))]
 
 
+def named(name: str) -> Run:
+    """The finished run of this name; raises :class:`DataError` if there is none."""
+    path = runs_root() / name / "record.json"
+    if not path.exists():
+        raise DataError(runs_root(), "run", repr(name), "the name of a finished run, see `proda runs`")
+    return Run(_read(path), path.parent)
+
+
 def _read(path: Path) -> dict:
     try:
         record = json.loads(path.read_text())
+        Recipe(**record["recipe"])
         return {**record, "name": record["name"], "metrics": record["metrics"]}
-    except (OSError, ValueError, KeyError) as error:
+    except (OSError, ValueError, KeyError, TypeError) as error:
         raise DataError(path, "record", f"{type(error).__name__}: {error}", "a record written by a run") from error
 
 
@@ -135,6 +144,23 @@ def get_or_committed(recipe: Recipe, device: str = "cpu") -> Run:
         raise
 
 
+def evaluate(run: Run, device: str = "cpu") -> dict:
+    """Score the run's saved models again on the test videos; the metrics, which should equal ``run.metrics``."""
+    recipe = run.recipe
+    splits = _splits(recipe)
+    with reproducible(device):
+        scores = [score(run.model(i, device), recipe, split, device) for i, split in enumerate(splits)]
+    return summarise(recipe, splits, scores)[0]
+
+
+def flatten(metrics: dict, prefix: str = "") -> dict[str, float]:
+    """Nested metrics as one level: {"paper": {"both": {"a_t": 1.0}}} → {"paper/both/a_t": 1.0}."""
+    flat: dict[str, float] = {}
+    for name, value in metrics.items():
+        flat.update(flatten(value, f"{prefix}{name}/") if isinstance(value, dict) else {prefix + name: value})
+    return flat
+
+
 def commit_record(run: Run) -> Path:
     """Copy a run's record to the committed results (``make refresh``)."""
     path = results_root() / "runs" / f"{run.name}.json"
@@ -145,8 +171,7 @@ def commit_record(run: Run) -> Path:
 
 def _make(recipe: Recipe, folder: Path, device: str) -> None:
     started, clock = datetime.now(UTC).isoformat(timespec="seconds"), time.monotonic()
-    splits = load_splits(recipe.dataset, recipe.train_videos, recipe.test_videos, recipe.relations,
-                         recipe.shuffle_frames, recipe.seed)  # fmt: skip
+    splits = _splits(recipe)
     recipe_hash = recipe.hash(data_version(recipe.dataset))
     scores, curves = [], []
     with reproducible(device):
@@ -176,6 +201,11 @@ def _make(recipe: Recipe, folder: Path, device: str) -> None:
         for fold in range(len(splits)):
             for checkpoint in (folder / f"fold{fold}").glob("*.safetensors"):
                 checkpoint.unlink()
+
+
+def _splits(recipe: Recipe) -> list[Split]:
+    return load_splits(recipe.dataset, recipe.train_videos, recipe.test_videos, recipe.relations,
+                       recipe.shuffle_frames, recipe.seed)  # fmt: skip
 
 
 def _write_json(path: Path, content: dict) -> None:

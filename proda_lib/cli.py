@@ -1,0 +1,150 @@
+"""The ``proda`` command. Every sub-command is one library call; heavy modules are imported inside it."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from proda_lib.errors import ProdaError
+
+app = typer.Typer(help="ProDA: action recognition on scene graphs, reproduced and audited.", no_args_is_help=True,
+                  add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None)  # fmt: skip
+data = typer.Typer(help="Put data sets under data/ and check them.", no_args_is_help=True, rich_markup_mode=None)
+app.add_typer(data, name="data")
+
+DEVICE = typer.Option(help="cpu or cuda")
+Root = Annotated[Path | None, typer.Option(help="Folder of the data sets; by default the project's data/.")]
+
+
+@app.command()
+def train(
+    dataset: Annotated[str, typer.Option(help="world, cad120, cad120_clips or action_genome")] = "world",
+    profile: Annotated[str, typer.Option(help="smoke, quick, reference or paper")] = "quick",
+    model: Annotated[str, typer.Option(help="proda, no_prompt, encoder_only, prompt_only or logistic")] = "proda",
+    seed: int = 0,
+    device: Annotated[str, DEVICE] = "cpu",
+    set: Annotated[list[str], typer.Option(help="A setting of the recipe, NAME=VALUE; repeatable.")] = [],  # noqa: B006
+) -> None:
+    """Train and evaluate a recipe, or read its run if it is in the run store; prints metrics and the run's folder.
+
+    \b
+    Example:
+      proda train --dataset cad120 --profile quick
+      proda train --profile smoke --set prompt=simple --set width=32
+    """
+    from proda_lib.training import runs
+    from proda_lib.training.recipe import make_recipe, parse_settings
+
+    settings = {"dataset": dataset, "model": model, "seed": seed, **parse_settings(set)}
+    _show(runs.get(make_recipe(profile, **settings), device))
+
+
+@app.command()
+def evaluate(run: Annotated[str, typer.Argument(help="Name of a run.")], device: Annotated[str, DEVICE] = "cpu") -> None:
+    """Load a run's weights, score its test videos again, and print the metrics.
+
+    \b
+    Example:
+      proda evaluate world-proda-0123456789ab
+    """
+    from proda_lib.training import runs
+
+    for name, value in runs.flatten(runs.evaluate(runs.named(run), device)).items():
+        typer.echo(f"{name:40}{value:8.2f}")
+
+
+@app.command("runs")
+def list_runs(name: Annotated[str | None, typer.Argument(help="Show this run whole.")] = None) -> None:
+    """List the finished runs, or show one.
+
+    \b
+    Example:
+      proda runs
+    """
+    from proda_lib.training import runs
+
+    if name:
+        _show(runs.named(name))
+        return
+    for run in runs.list_runs():
+        recipe = run.recipe
+        typer.echo(f"{run.name:44}{recipe.profile:10}seed {recipe.seed}  {run.record['seconds']:8.0f} s")
+
+
+def _show(run) -> None:
+    from proda_lib.training.runs import flatten
+
+    for name, value in flatten(run.metrics).items():
+        typer.echo(f"{name:40}{value:8.2f}")
+    typer.echo(f"\n{run.name}: {run.record['seconds']:.0f} s on {run.record['hardware']['device']}\n{run.folder}")
+
+
+@data.command("add")
+def data_add(
+    name: Annotated[str, typer.Argument(help="cad120")],
+    source: Annotated[str, typer.Option(help="Path of the release's archive, or an http(s) URL.")],
+    accept_checksum: Annotated[bool, typer.Option("--accept-checksum", help="Take an unknown release.")] = False,
+    root: Root = None,
+) -> None:
+    """Check an archive's SHA-256, unpack it and read it through; a second time changes nothing.
+
+    \b
+    Example:
+      proda data add cad120 --source ~/Downloads/annotations.zip
+    """
+    from proda_lib.datasets.install import add_dataset
+
+    add_dataset(name, source, root, accept_checksum, say=typer.echo)
+
+
+@data.command("check")
+def data_check(
+    name: Annotated[str, typer.Argument(help="cad120, action_genome or charades")],
+    root: Root = None,
+) -> None:
+    """List all faults of a data set, and how often each known quirk occurs. Exit code 1 if there are faults.
+
+    \b
+    Example:
+      proda data check cad120
+    """
+    from proda_lib.datasets.install import check_dataset
+
+    report = check_dataset(name, root)
+    for error in report.errors:
+        typer.echo(f"fault: {error}")
+    for quirk, count in sorted(report.quirks.items()):
+        typer.echo(f"quirk: {count} x {quirk}")
+    typer.echo(f"{name}: {len(report.errors) or 'no'} faults")
+    if report.errors:
+        raise typer.Exit(1)
+
+
+@data.command("list")
+def data_list(root: Root = None) -> None:
+    """Say which data sets are there, and from which release.
+
+    \b
+    Example:
+      proda data list
+    """
+    from proda_lib.datasets.install import list_datasets
+
+    for name, state in list_datasets(root).items():
+        typer.echo(f"{name:14}{state}")
+
+
+def main() -> None:
+    """Entry point: an error of the library is one message and exit code 2, without a traceback."""
+    try:
+        app()
+    except ProdaError as error:
+        typer.echo(f"proda: {error}", err=True)
+        sys.exit(2)
+
+
+if __name__ == "__main__":
+    main()

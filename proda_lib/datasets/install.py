@@ -1,0 +1,258 @@
+"""Putting data sets under ``data/`` and checking them; nothing licensed is shipped with the code.
+
+An archive is hashed, compared with ``data/checksums.json``, unpacked beside its final place, read once in full by the
+data set's own reader, and only then renamed. Whatever goes wrong before, what stood there stays as it was.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import http.client
+import json
+import os
+import shutil
+import stat
+import tempfile
+import urllib.parse
+import urllib.request
+import warnings
+import zipfile
+import zlib
+from collections.abc import Callable
+from pathlib import Path, PurePosixPath
+
+from tqdm import tqdm
+
+from proda_lib.datasets.cad120 import check_cad120
+from proda_lib.datasets.report import Report
+from proda_lib.errors import DataError, DataErrors
+from proda_lib.paths import data_root
+
+CHECKSUMS = Path(__file__).resolve().parents[2] / "data" / "checksums.json"
+MARKER = ".source.json"  #: left in each installed folder: name and checksum of the archive it came from
+CHARADES_CSVS = ("Charades_v1_train.csv", "Charades_v1_test.csv")
+CHARADES_CLASSES = "Charades_v1_classes.txt"
+MAX_BYTES = 2 * 2**30  #: largest download and largest unpacked size; CAD-120 is 2.3 MB, unpacked 55 MB
+MAX_FILES = 100_000
+_CHUNK = 1 << 20
+
+#: Data sets that come as one archive, with the reader that must accept it.
+ARCHIVES: dict[str, Callable[[Path], Report]] = {"cad120": check_cad120}
+#: All data sets under ``data/``; those that are no archive are placed by hand, as data/README.md says.
+DATASETS = ("cad120", "action_genome", "charades")
+
+
+def add_dataset(
+    name: str,
+    source: str | os.PathLike,
+    root: str | os.PathLike | None = None,
+    accept_unknown: bool = False,
+    checksums: str | os.PathLike = CHECKSUMS,
+    say: Callable[[str], None] = print,
+) -> Path:
+    """Check an archive and unpack it to ``root/name``. Doing it twice changes nothing.
+
+    Args:
+        name: one of :data:`ARCHIVES`.
+        source: path of the archive, or an http(s) URL, fetched with a progress bar.
+        root: folder of the data sets; by default the project's ``data/`` (``$PRODA_DATA``).
+        accept_unknown: take an archive whose SHA-256 is not in ``checksums``.
+        checksums: JSON file, {data set: {archive: SHA-256}}.
+        say: receives one line a step.
+
+    Returns:
+        The folder of the data set. One that another archive left there is replaced.
+
+    Raises:
+        DataError: unknown name, missing or broken archive, hostile member, unknown checksum, or a folder in the way
+            that was not installed by this function.
+        DataErrors: the data set's reader finds faults in the unpacked files; all are listed.
+    """
+    if name not in ARCHIVES:
+        raise DataError("proda data add", "name", repr(name), f"one of {', '.join(ARCHIVES)}; data/README.md tells "
+                        "where to put the files of the other data sets")  # fmt: skip
+    root = data_root() if root is None else Path(root)
+    root.mkdir(parents=True, exist_ok=True)
+    target = root / name
+    installed = installed_checksum(target)
+    with tempfile.TemporaryDirectory(prefix=f".{name}-", dir=root) as scratch:
+        archive = _fetch(str(source), Path(scratch))
+        digest = _sha256(archive)
+        say(f"sha256 {digest}  {archive.name}")
+        if installed == digest:
+            say(f"{name} is already there with this checksum: {target}")
+            return target
+        if target.exists() and installed is None:
+            raise DataError(target, "folder", "files not put there by `proda data add`", "no such folder; move it away")
+        _verify(name, digest, Path(checksums), accept_unknown, say)
+        unpacked = Path(scratch) / "unpacked"
+        files = _unpack(archive, unpacked)
+        if errors := ARCHIVES[name](unpacked).errors:
+            raise DataErrors(errors)
+        (unpacked / MARKER).write_text(json.dumps({"archive": archive.name, "sha256": digest}, indent=2) + "\n")
+        _replace(unpacked, target, Path(scratch) / "old")
+    say(f"{name}: {files} files in {target}")
+    return target
+
+
+def check_dataset(name: str, root: str | os.PathLike | None = None) -> Report:
+    """All faults and quirks of a data set under ``root``, in the layout that data/README.md gives.
+
+    Charades' files are looked for in ``root/charades``, then in ``root/action_genome``.
+
+    Raises:
+        DataError: no such data set, or its folder is not there.
+    """
+    if name not in DATASETS:
+        raise DataError("proda data check", "name", repr(name), f"one of {', '.join(DATASETS)}")
+    root = data_root() if root is None else Path(root)
+    charades = next((f for f in (root / "charades", root / "action_genome") if (f / CHARADES_CSVS[0]).is_file()), None)
+    folder = charades or root / name if name == "charades" else root / name
+    if not folder.is_dir():
+        raise DataError(folder, "folder", "nothing", "the data set; data/README.md tells how to put it there")
+    if name in ARCHIVES:
+        return ARCHIVES[name](folder)
+    charades = charades or folder
+    with warnings.catch_warnings():  # each quirk is counted in the report
+        warnings.simplefilter("ignore")
+        if name == "action_genome":
+            from proda_lib.datasets.action_genome import check_action_genome
+
+            csvs = [charades / csv for csv in CHARADES_CSVS]
+            classes, rates = charades / CHARADES_CLASSES, folder / "star_video_fps"
+            return check_action_genome(folder / "annotations", csvs, classes, rates)
+        from proda_lib.datasets.charades import read_charades, read_classes
+
+        report = Report(collect=True)
+        classes = read_classes(charades / CHARADES_CLASSES, report)
+        for csv in CHARADES_CSVS:
+            read_charades(charades / csv, classes, report)
+        return report
+
+
+def list_datasets(root: str | os.PathLike | None = None) -> dict[str, str]:
+    """What is under ``root``: for each data set "added, sha256 ...", "there" or "not there"."""
+    root, states = data_root() if root is None else Path(root), {}
+    for name in DATASETS:
+        digest = installed_checksum(root / name)
+        states[name] = f"added, sha256 {digest}" if digest else "there" if (root / name).is_dir() else "not there"
+    return states
+
+
+def known_checksums(name: str, checksums: str | os.PathLike = CHECKSUMS) -> dict[str, str]:
+    """SHA-256 by archive of the releases of a data set that are known; empty without a list of checksums.
+
+    Raises:
+        DataError: the list is broken.
+    """
+    try:
+        return dict(json.loads(Path(checksums).read_text(encoding="utf-8")).get(name, {}))
+    except FileNotFoundError:
+        return {}
+    except (OSError, ValueError, AttributeError, TypeError) as error:
+        raise DataError(checksums, "file", f"{type(error).__name__}: {error}", "JSON with known checksums") from error
+
+
+def installed_checksum(target: Path) -> str | None:
+    """SHA-256 of the archive that :func:`add_dataset` unpacked to ``target``; None if it did not."""
+    try:
+        return json.loads((target / MARKER).read_text(encoding="utf-8"))["sha256"]
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+
+
+def _fetch(source: str, scratch: Path) -> Path:
+    """The archive as a local file; a URL is loaded into ``scratch``."""
+    if urllib.parse.urlsplit(source).scheme not in ("http", "https"):
+        path = Path(source).expanduser()
+        if not path.is_file():
+            raise DataError(source, "source", "no such file", "the path of an archive, or an http(s) URL")
+        return path
+    path = scratch / (PurePosixPath(urllib.parse.urlsplit(source).path).name or "archive.zip")
+    try:
+        with urllib.request.urlopen(source, timeout=60) as reply, open(path, "wb") as file:
+            expected = int(reply.headers.get("Content-Length") or 0)
+            with tqdm(total=expected or None, unit="B", unit_scale=True, desc=path.name) as bar:
+                _copy(reply, file, MAX_BYTES, source, bar.update)
+            if expected and file.tell() != expected:
+                raise DataError(source, "download", f"{file.tell()} bytes", f"{expected} bytes; try again")
+    except (OSError, http.client.HTTPException) as error:
+        raise DataError(source, "download", f"{type(error).__name__}: {error}", "an archive at this address") from error
+    return path
+
+
+def _copy(reader, writer, limit: int, source: object, progress: Callable[[int], object] | None = None) -> int:
+    """Copies to the end and returns the number of bytes; more than ``limit`` is refused."""
+    total = 0
+    while chunk := reader.read(_CHUNK):
+        total += len(chunk)
+        if total > limit:
+            raise DataError(source, "size", f"more than {limit} bytes", f"at most {limit} bytes")
+        writer.write(chunk)
+        if progress:
+            progress(len(chunk))
+    return total
+
+
+def _sha256(path: Path) -> str:
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _verify(name: str, digest: str, checksums: Path, accept_unknown: bool, say: Callable[[str], None]) -> None:
+    known = known_checksums(name, checksums)
+    if digest in known.values():
+        say("checksum verified")
+    elif accept_unknown:
+        say("checksum not known, accepted as asked")
+    else:
+        wanted = " or ".join(f"{value} ({archive})" for archive, value in known.items()) or "a checksum in that file"
+        raise DataError(checksums, name, f"sha256 {digest}", f"{wanted}; to use another release, --accept-checksum")
+
+
+def _unpack(archive: Path, target: Path) -> int:
+    """Unpacks a zip file into a new folder and returns the number of files; refuses members that reach outside."""
+    try:
+        with zipfile.ZipFile(archive) as zipped:
+            members = zipped.infolist()
+            if len(members) > MAX_FILES:
+                raise DataError(archive, "members", len(members), f"at most {MAX_FILES}")
+            for member in members:
+                _refuse_hostile(archive, member)
+            room, files = MAX_BYTES, 0
+            target.mkdir()
+            for member in members:
+                path = target / member.filename
+                if member.is_dir():
+                    path.mkdir(parents=True, exist_ok=True)
+                    continue
+                path.parent.mkdir(parents=True, exist_ok=True)
+                with zipped.open(member) as reader, open(path, "xb") as writer:  # x: no member twice
+                    room -= _copy(reader, writer, room, f"{archive}, unpacked")
+                    writer.flush()
+                    os.fsync(writer.fileno())
+                files += 1
+            return files
+    except (zipfile.BadZipFile, zlib.error, EOFError, OSError, RuntimeError, UnicodeDecodeError) as error:
+        raise DataError(archive, "file", f"{type(error).__name__}: {error}", "an undamaged zip file") from error
+
+
+def _refuse_hostile(archive: Path, member: zipfile.ZipInfo) -> None:
+    name, mode = member.filename, member.external_attr >> 16
+    parts = PurePosixPath(name).parts
+    if not parts or name.startswith("/") or ".." in parts or "\\" in name or ":" in name or "\0" in name:
+        raise DataError(archive, "member", repr(name), "a path inside the archive")
+    if stat.S_IFMT(mode) not in (0, stat.S_IFREG, stat.S_IFDIR):
+        raise DataError(archive, f"member {name}", "a link or special file", "plain files and folders")
+
+
+def _replace(new: Path, target: Path, old: Path) -> None:
+    try:
+        if target.exists():
+            os.rename(target, old)
+        os.rename(new, target)
+    except BaseException:  # Ctrl-C too
+        if old.exists():
+            os.rename(old, target)
+        raise
+    shutil.rmtree(old, ignore_errors=True)

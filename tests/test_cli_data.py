@@ -1,0 +1,76 @@
+import subprocess
+import sys
+
+import pytest
+
+from proda_lib import cli
+from tests.test_cad120 import write_release
+from tests.test_install import pack
+
+
+@pytest.fixture
+def proda(monkeypatch, capsys):
+    """Runs the command; returns exit code, output and error output."""
+
+    def run(*arguments):
+        monkeypatch.setattr(sys, "argv", ["proda", *map(str, arguments)])
+        with pytest.raises(SystemExit) as caught:
+            cli.main()
+        return (caught.value.code or 0, *capsys.readouterr())
+
+    return run
+
+
+def test_add_check_list(proda, tmp_path):
+    archive = pack(write_release(tmp_path / "release"), tmp_path / "annotations.zip")
+    root = tmp_path / "data"
+    code, out, err = proda("data", "add", "cad120", "--source", archive, "--root", root)
+    assert code == 2 and err.startswith("proda: ") and "--accept-checksum" in err and "Traceback" not in err
+    code, out, err = proda("data", "add", "cad120", "--source", archive, "--root", root, "--accept-checksum")
+    assert code == 0 and "sha256 " in out and "accepted as asked" in out
+    code, out, _ = proda("data", "add", "cad120", "--source", archive, "--root", root)
+    assert code == 0 and "already there" in out
+    code, out, _ = proda("data", "check", "cad120", "--root", root)
+    assert code == 0 and "quirk: 4 x video without clips: no labels" in out and "cad120: no faults" in out
+    code, out, _ = proda("data", "list", "--root", root)
+    assert code == 0 and "added, sha256" in out and out.count("not there") == 2
+
+
+def test_check_lists_all_faults_and_ends_with_1(proda, tmp_path):
+    base = write_release(tmp_path / "cad120") / "annotations"
+    (base / "video_clips.txt").write_text("nonsense\nSubject1, taking_food, 0001, 4, 7, pick\n")
+    (base / "all/Subject3/taking_food/0001.json").write_text("{")
+    code, out, _ = proda("data", "check", "cad120", "--root", tmp_path)
+    assert code == 1 and out.count("fault: ") == 3 and "cad120: 3 faults" in out
+
+
+def test_errors_are_one_message(proda, tmp_path):
+    code, out, err = proda("data", "check", "cad120", "--root", tmp_path)
+    assert code == 2 and out == "" and err.count("\n") == 1 and "data/README.md" in err
+    assert proda("data", "check", "kinetics", "--root", tmp_path)[0] == 2
+
+
+@pytest.mark.parametrize("command", ["add", "check", "list"])
+def test_help_has_an_example(proda, command):
+    code, out, _ = proda("data", command, "--help")
+    assert code == 0 and f"Example:\n    proda data {command}" in out
+
+
+def test_help_imports_nothing_heavy():
+    code = (
+        "import sys; sys.argv = ['proda', '--help']\n"
+        "import proda_lib.cli\n"
+        "try: proda_lib.cli.main()\n"
+        "except SystemExit: pass\n"
+        "heavy = {'torch', 'sklearn', 'numpy', 'lightning', 'matplotlib'} & set(sys.modules)\n"
+        "sys.exit(f'imported: {heavy}' if heavy else 0)"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True, stdout=subprocess.DEVNULL)
+
+
+@pytest.mark.parametrize("name", ["charades"])
+def test_real_files(proda, shared_data, name):
+    if not (shared_data / name).is_dir():
+        pytest.skip(f"{name} is not in the shared data")
+    code, out, _ = proda("data", "check", name, "--root", shared_data)
+    assert code == 0 and f"{name}: no faults" in out and "quirk: 7 x action starts at or after its end" in out

@@ -1,0 +1,112 @@
+import numpy as np
+import pytest
+import torch
+
+from proda_lib.losses import (
+    classification_loss,
+    disentanglement_loss,
+    disentanglement_loss_released,
+    graph_supervision_loss,
+    reconstruction_loss,
+)
+from tests import reference
+from tests.graphs import dense_masks, randn, random_rows, unpack
+
+SLOTS = 6
+_, BATCH, ROWS = random_rows((0, 1, 2, 1))
+V = len(ROWS.node)
+U = randn(V, 5, 4)
+S = 0.3 * U + randn(V, 5, 4, seed=1) + 0.2  # correlated, and not centred
+MASKS = dense_masks(ROWS, SLOTS)
+
+
+def dense(x):
+    return unpack(x, ROWS, SLOTS)
+
+
+@pytest.mark.parametrize("margin", [0.0, 0.2, 0.3, 1.0])
+def test_disentanglement(margin):
+    """Eq. (5); the margin 0.3 lies between the samples' correlations."""
+    expected = reference.disentanglement_loss(dense(U), dense(S), MASKS, margin)
+    assert disentanglement_loss(U, S, ROWS, margin).item() == pytest.approx(expected, abs=1e-9)
+    assert disentanglement_loss(U, -S, ROWS, margin).item() == pytest.approx(expected, abs=1e-9)
+
+
+def test_disentanglement_of_a_copy_and_of_a_constant():
+    assert disentanglement_loss(U, 3 - 2 * U, ROWS, 0.2).item() == pytest.approx(0.8, abs=1e-9)
+    constant = torch.ones_like(U).requires_grad_()
+    loss = disentanglement_loss(constant, S, ROWS, 0.0)
+    loss.backward()
+    assert loss.item() == 0 and constant.grad.isfinite().all()
+
+
+@pytest.mark.parametrize("margin", [0.0, 0.2])
+def test_disentanglement_released(margin):
+    expected = reference.disentanglement_loss_released(dense(U), dense(S), MASKS, margin)
+    assert expected > 0
+    found = disentanglement_loss_released(U, S, ROWS, margin, SLOTS)
+    assert found.item() == pytest.approx(expected, abs=1e-9)
+
+
+@pytest.mark.parametrize("per_sample", [True, False])
+@pytest.mark.parametrize("margin", [0.0, 0.2, 1.5, 50.0])
+def test_reconstruction(margin, per_sample):
+    """Eq. (7); the margin 1.5 lies between the samples' errors."""
+    expected = reference.reconstruction_loss(dense(U), dense(S), MASKS, margin, per_sample)
+    assert reconstruction_loss(U, S, ROWS, margin, per_sample).item() == pytest.approx(expected, abs=1e-9)
+
+
+def test_margins_split_the_samples():
+    """So that the two tests above see both sides of every ReLU."""
+    correlations = [abs(np.corrcoef(u[m].ravel(), s[m].ravel())[0, 1]) for u, s, m in zip(dense(U), dense(S), MASKS,
+                                                                                       strict=True)]  # fmt: skip
+    errors = [((u - s)[m] ** 2).mean() for u, s, m in zip(dense(U), dense(S), MASKS, strict=True)]
+    assert min(correlations) < 0.3 < max(correlations) and min(errors) < 1.5 < max(errors)
+
+
+def test_absent_nodes_count_for_nothing():
+    mask = ROWS.node_mask[..., None]
+    u, s = torch.where(mask, U, 9.0), torch.where(mask, S, -9.0)
+    for loss in (
+        lambda u, s: disentanglement_loss(u, s, ROWS, 0.1),
+        lambda u, s: disentanglement_loss_released(u, s, ROWS, 0.1, SLOTS),
+        lambda u, s: reconstruction_loss(u, s, ROWS, 0.1),
+        lambda u, s: reconstruction_loss(u, s, ROWS, 0.1, per_sample=False),
+    ):
+        torch.testing.assert_close(loss(u, s), loss(U, S), atol=1e-12, rtol=0)
+
+
+def test_gradients():
+    for loss in (
+        lambda u, s: disentanglement_loss(u, s, ROWS, 0.1),
+        lambda u, s: disentanglement_loss_released(u, s, ROWS, 0.1, SLOTS),
+        lambda u, s: reconstruction_loss(u, s, ROWS, 0.1),
+        lambda u, s: reconstruction_loss(u, s, ROWS, 0.1, per_sample=False),
+    ):
+        assert torch.autograd.gradcheck(loss, (U.clone().requires_grad_(), S.clone().requires_grad_()), fast_mode=True)
+
+
+def test_reconstruction_stops_no_gradient():
+    original, rebuilt = U.clone().requires_grad_(), S.clone().requires_grad_()
+    reconstruction_loss(original, rebuilt, ROWS, 0.0).backward()
+    torch.testing.assert_close(original.grad, -rebuilt.grad)
+    assert original.grad.abs().sum() > 0
+
+
+def test_classification():
+    logits, target = randn(4, 8), (randn(4, 8, seed=1) > 0).double()
+    expected = reference.binary_cross_entropy(logits.numpy(), target.numpy()).mean()
+    assert classification_loss(logits, target).item() == pytest.approx(expected, abs=1e-9)
+
+
+def test_graph_supervision():
+    """Mean cross-entropy over nodes that exist plus mean binary cross-entropy over edges that exist."""
+    nodes, edges = BATCH.node_mask, BATCH.edge_mask
+    classes, relations = randn(*nodes.shape, 5), randn(*edges.shape, 3, seed=1)
+    found = graph_supervision_loss(classes, BATCH.classes, nodes, relations, BATCH.relations, edges)
+    node_terms = []
+    for track, frame in nodes.nonzero().tolist():
+        p = np.exp(classes[track, frame].numpy())
+        node_terms.append(-np.log(p[BATCH.classes[track]] / p.sum()))
+    terms = reference.binary_cross_entropy(relations.numpy(), BATCH.relations.numpy())[edges.numpy()]
+    assert found.item() == pytest.approx(np.mean(node_terms) + terms.mean(), abs=1e-9)

@@ -1,0 +1,44 @@
+import numpy as np
+import torch
+
+from proda_lib.nn.readout import Readout, localization_score
+from tests import reference
+from tests.graphs import check_gradients, dense_masks, randn, random_rows, randomize, unpack
+
+
+def test_readout():
+    graphs, batch, rows = random_rows((0, 1, 2, 1))
+    module, nodes = randomize(Readout(8, 7)), randn(len(rows.node), 5, 8)
+    found, weights = module(nodes, rows, batch.frame_mask), reference.Weights.of(module)
+    for g, (dense, mask) in enumerate(zip(unpack(nodes, rows, 5), dense_masks(rows, 5), strict=True)):
+        T = graphs[rows.video[g]].num_frames
+        expected = reference.readout(weights, dense[:T], mask[:T])
+        np.testing.assert_allclose(found.logits[g].detach(), expected.logits, atol=1e-9)
+        np.testing.assert_allclose(found.feature[g].detach(), expected.feature, atol=1e-9)
+        np.testing.assert_allclose(found.s[g, :T].detach(), expected.s, atol=1e-9)
+        assert not found.s[g, T:].any()  # frames that pad a shorter video
+
+
+def test_absent_nodes_weigh_nothing():
+    _, batch, rows = random_rows()
+    module, nodes = randomize(Readout(8, 7)), randn(len(rows.node), 5, 8)
+    other = torch.where(rows.node_mask[..., None], nodes, 9.0)
+    found, expected = module(other, rows, batch.frame_mask), module(nodes, rows, batch.frame_mask)
+    torch.testing.assert_close(found.logits, expected.logits, atol=1e-12, rtol=0)
+
+
+def test_gradients():
+    _, batch, rows = random_rows((0, 1, 2))
+    module = randomize(Readout(4, 3))
+
+    def answer(nodes):
+        found = module(nodes, rows, batch.frame_mask)
+        return found.logits, found.s
+
+    assert check_gradients(module, answer, randn(len(rows.node), 5, 4))
+
+
+def test_localization_score():
+    s = torch.tensor([[0.2, 0.4, 0.1], [0.5, 0.0, 0.5], [0.0, 0.0, 0.0]])
+    expected = torch.tensor([[0.25, 1.0, 0.0625], [1.0, 0.0, 1.0], [0.0, 0.0, 0.0]])
+    torch.testing.assert_close(localization_score(s), expected)

@@ -1,0 +1,180 @@
+"""Training: a killed run resumes to the same weights, bit for bit; frozen parts stay frozen; NaN is named."""
+
+import dataclasses
+import json
+import os
+import signal
+import subprocess
+import sys
+import textwrap
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from proda_lib.datasets.registry import load_splits
+from proda_lib.errors import CheckpointError, RecipeError, TrainingError
+from proda_lib.models.config import ModelConfig
+from proda_lib.models.proda import ProDA
+from proda_lib.training import data, loop, runs
+from proda_lib.training.checkpoint import read_checkpoint
+from proda_lib.training.recipe import PROFILES, Recipe, make_recipe
+
+TINY = {"train_videos": 10, "test_videos": 4, "pretrain_epochs": 2, "batch_videos": 4}
+
+
+@pytest.fixture
+def store(tmp_path, monkeypatch):
+    monkeypatch.setenv("PRODA_RUNS", str(tmp_path / "runs"))
+    return tmp_path / "runs"
+
+
+def weights(run: runs.Run) -> dict[str, torch.Tensor]:
+    return load_file(run.folder / "fold0" / "model" / "model.safetensors")
+
+
+def same(a: dict[str, torch.Tensor], b: dict[str, torch.Tensor]) -> bool:
+    return a.keys() == b.keys() and all(torch.equal(a[name], b[name]) for name in a)
+
+
+SCRIPT = textwrap.dedent("""
+    import time
+    from proda_lib.training import loop, runs
+    from proda_lib.training.recipe import make_recipe
+    loop.SAVE_EVERY = 0.0                      # a checkpoint after every step
+    step = loop.learning_rate
+    loop.learning_rate = lambda *a: (time.sleep(0.05), step(*a))[1]
+    runs.get(make_recipe("smoke", **{changes}))
+""")
+
+
+@pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGINT])
+def test_killed_run_resumes_to_the_same_weights(store, how):
+    recipe = make_recipe("smoke", **TINY)
+    process = subprocess.Popen([sys.executable, "-c", SCRIPT.format(changes=TINY)], env={**os.environ},
+                               stderr=subprocess.DEVNULL)  # fmt: skip
+    checkpoint = store / runs.run_name(recipe) / "fold0" / "pretrain.safetensors"
+    for _ in range(1200):
+        if checkpoint.exists() and (state := read_checkpoint(checkpoint, recipe.hash("world-" + version()))[0])["step"]:
+            break
+        assert process.poll() is None, "ended before it could be killed"
+        time.sleep(0.05)
+    process.send_signal(how)
+    process.wait(timeout=60)
+    assert not (store / runs.run_name(recipe) / "record.json").exists()
+    assert state["epoch"] < 2
+    resumed = weights(runs.get(recipe))
+    for path in (store / runs.run_name(recipe)).rglob("*"):
+        if path.is_file():
+            path.unlink()
+    assert same(resumed, weights(runs.get(recipe)))
+
+
+def version() -> str:
+    from proda_lib.datasets.world import WORLD_VERSION
+
+    return WORLD_VERSION
+
+
+def test_second_stage_trains_heads_only_and_records_are_complete(store):
+    recipe = make_recipe("smoke", **{**TINY, "pretrain_epochs": 1})
+    run = runs.get(recipe)
+    trained = weights(run)
+    first = dataclasses.replace(recipe, posttrain_epochs=1, posttrain_lr=0.05)
+    other = weights(runs.get(first))
+    moved = {name.split(".")[0] for name in trained if not torch.equal(trained[name], other[name])}
+    assert moved == {"readout_t", "readout_m"}
+    record = json.loads((run.folder / "record.json").read_text())
+    assert Recipe(**record["recipe"]) == recipe and record["name"] == runs.run_name(recipe)
+    assert {"versions", "commit", "hardware", "seconds", "metrics", "curves", "data"} <= record.keys()
+    assert not list(run.folder.glob("fold0/*.safetensors")), "checkpoints are removed when the run is done"
+    assert runs.get(recipe).record == record, "a finished run is read, not repeated"
+    assert [r.name for r in runs.list_runs()] == sorted(r.name for r in (run, runs.get(first)))
+
+
+def test_sutm_and_reinit_and_released(store):
+    run = runs.get(make_recipe("smoke", **{**TINY, "pretrain_epochs": 1}, preset="released", head_m="reinit",
+                               posttrain_heads="sutm", absent_singles=True))  # fmt: skip
+    assert {"a_s", "a_t", "a_m", "a_u"} <= run.curves[-1].keys()
+    assert "graph" in run.curves[0]
+
+
+def test_nan_stops_with_the_name_of_the_term(store, monkeypatch):
+    monkeypatch.setattr(loop, "LOOK_EVERY", 1)
+    real = loop.Stage.__init__
+
+    def poisoned(self, *args, **kwargs):
+        real(self, *args, **kwargs)
+        losses = self.losses
+        self.losses = lambda *a: {**(t := losses(*a)), "rec": t["rec"] * float("nan")}
+
+    monkeypatch.setattr(loop.Stage, "__init__", poisoned)
+    with pytest.raises(TrainingError, match="loss terms rec: found not finite"):
+        runs.get(make_recipe("smoke", **TINY))
+
+
+def test_checkpoint_of_another_recipe_is_refused(store):
+    recipe = make_recipe("smoke", **TINY)
+    folder = store / runs.run_name(recipe) / "fold0"
+    folder.mkdir(parents=True)
+    (folder / "pretrain.safetensors").write_bytes(b"broken")
+    with pytest.raises(CheckpointError, match="pretrain.safetensors"):
+        runs.get(recipe)
+
+
+def test_every_pair_once_in_an_epoch_and_order_depends_on_seed_and_epoch_only():
+    recipe = make_recipe("smoke", train_videos=7)
+    graphs = load_splits("world", 7, 1)[0].train
+
+    def rows(epoch: int, start: int = 0) -> list:
+        loader, _ = data.epoch_loader(graphs, recipe, epoch, start)
+        return [(r.batch.videos[v], tuple(np.flatnonzero(s))) for r in loader for v, s in zip(r.row_video, r.sap.numpy())]
+
+    first = rows(0)
+    assert len(first) == sum(2 * len(g.labels) + 1 for g in graphs)
+    assert first == rows(0) != rows(1)
+    assert rows(0, start=1) == first[-len(rows(0, start=1)) :]
+    for graph in graphs:
+        lengths = sorted(len(s) for name, s in first if name == graph.video)
+        L = len(graph.labels)
+        assert lengths == sorted([*range(1, L + 1), *[16] * (L + 1)])
+
+
+def test_validation_split_is_by_video():
+    graphs = load_splits("world", 30, 1)[0].train
+    kept, held = data.split_validation(graphs, seed=3)
+    assert len(held) == 3 and {g.video for g in kept} | {g.video for g in held} == {g.video for g in graphs}
+
+
+def test_learning_rate_warms_up_and_decays():
+    factors = [loop.learning_rate(step, 10, 2.0) for step in range(10)]
+    assert factors[0] == 0.5 and max(factors) == 1.0 and factors[-1] == pytest.approx(1 / 8)
+    assert [loop.learning_rate(step, 4, 0) for step in range(4)] == [1.0, 0.75, 0.5, 0.25]
+
+
+def test_weight_decay_spares_one_dimensional_parameters():
+    model = ProDA(ModelConfig(actions=4, objects=3, relations=2, width=8, heads=2, layers=1, depth=1))
+    decayed, spared = loop.make_optimizer([model], 1e-3, 0.1).param_groups
+    assert decayed["weight_decay"] == 0.1 and all(p.ndim >= 2 for p in decayed["params"])
+    assert spared["weight_decay"] == 0.0 and all(p.ndim < 2 for p in spared["params"])
+
+
+def test_recipes_hash_by_content_and_refuse_nonsense():
+    for profile in PROFILES:
+        assert make_recipe(profile).hash("d") == make_recipe(profile).hash("d") != make_recipe(profile).hash("e")
+    assert make_recipe("smoke", seed=1).hash("d") != make_recipe("smoke").hash("d")
+    for changes in ({"norm": "x"}, {"width": 30}, {"nonsense": 1}, {"dataset": "mars"}):
+        with pytest.raises(RecipeError):
+            recipe = make_recipe("smoke", **changes)
+            recipe.model_config(load_splits("world", 1, 1)[0].train[0].vocabulary)
+    with pytest.raises(RecipeError, match="profile: found 'huge'"):
+        make_recipe("huge")
+
+
+def test_paths_stay_inside(store):
+    run = runs.get(make_recipe("smoke", **TINY, model="logistic"))
+    text = (run.folder / "record.json").read_text()
+    assert str(Path.home()) not in text and str(Path.cwd()) not in text

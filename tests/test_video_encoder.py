@@ -1,0 +1,118 @@
+import dataclasses
+
+import numpy as np
+import pytest
+import torch
+
+from proda_lib.batch import collate
+from proda_lib.errors import GraphError
+from proda_lib.nn.stem import Stem
+from proda_lib.nn.video_encoder import DualAI, VideoEncoder
+from tests import reference
+from tests.graphs import R, double, make_graph, make_graphs, randn, randomize
+
+WIRINGS = pytest.mark.parametrize("wiring", ["figure5", "released"])
+VISUAL = pytest.mark.parametrize("visual", [0, 3])
+
+
+def make_encoder(visual: int, wiring: str) -> VideoEncoder:
+    return randomize(VideoEncoder(5, R, visual, frames=6, width=8, heads=2, dropout=0.1, wiring=wiring))
+
+
+@VISUAL
+def test_stem(visual):
+    graphs = make_graphs(visual)
+    batch, module = double(collate(graphs, keep_absent=True)), randomize(Stem(5, visual, frames=6, width=8))
+    nodes, whole, _ = module(batch)
+    for b, graph in enumerate(graphs):
+        T = graph.num_frames
+        expected_nodes, expected_whole = reference.stem(reference.Weights.of(module), graph)
+        found = nodes[batch.node_video == b, :T].transpose(0, 1)
+        np.testing.assert_allclose(found[:, graph.present.any(0)].detach(), expected_nodes[:, graph.present.any(0)],
+                                   atol=1e-9)  # fmt: skip
+        np.testing.assert_allclose(whole[b, :T].detach(), expected_whole, atol=1e-9)
+
+
+def test_stem_refuses_what_it_was_not_made_for():
+    with pytest.raises(GraphError, match="features: found width 3, expected width 0"):
+        Stem(5, 0, frames=6, width=8)(collate(make_graphs(visual=3)))
+    with pytest.raises(GraphError, match="features: found width 0, expected width 3"):
+        Stem(5, 3, frames=6, width=8)(collate(make_graphs()))
+    with pytest.raises(GraphError, match="frames: found 5, expected at most 4"):
+        Stem(5, 0, frames=4, width=8)(collate(make_graphs()))
+
+
+def test_stem_refuses_boxes_with_features_but_frames_without():
+    graph = dataclasses.replace(make_graph(visual=3), frame_features=None)
+    with pytest.raises(GraphError, match="frame_features"):
+        Stem(5, 3, frames=6, width=8)(collate([graph]))
+
+
+@WIRINGS
+def test_dual_ai(wiring):
+    module, x = randomize(DualAI(8, 2, wiring=wiring)), randn(2, 4, 5, 8)
+    mask = torch.rand(2, 4, 5, generator=torch.Generator().manual_seed(0)) < 0.6
+    found = module(x, mask).detach()
+    for values, exists, result in zip(x, mask, found, strict=True):
+        across, there = values.transpose(0, 1).numpy(), exists.T.numpy()
+        expected = reference.dual_ai(reference.Weights.of(module), across, there, 2, wiring)
+        np.testing.assert_allclose(result.transpose(0, 1)[exists.T], expected[there], atol=1e-9)
+
+
+@WIRINGS
+@VISUAL
+def test_video_encoder(visual, wiring):
+    graphs, module = make_graphs(visual), make_encoder(visual, wiring)
+    batch = double(collate(graphs))
+    encoded = module(batch)
+    for b, graph in enumerate(graphs):
+        T = graph.num_frames
+        nodes, edges = reference.video_encoder(reference.Weights.of(module), graph, 2, wiring)
+        for track in (batch.node_video == b).nonzero()[:, 0]:
+            found = encoded.nodes[track].detach()
+            np.testing.assert_allclose(found[:T], nodes[:, batch.node_slot[track]], atol=1e-9)
+            assert not found[T:].any()  # F_o is zero where the node is absent
+        for track in (batch.node_video[batch.edges[0]] == b).nonzero()[:, 0]:
+            there = batch.edge_mask[track, :T]
+            expected = edges[:, batch.edge_slot[track]]
+            np.testing.assert_allclose(encoded.edges[track, :T][there].detach(), expected[there], atol=1e-9)
+    assert encoded.nodes.shape == (len(batch.node_slot), 5, 8) and encoded.edges.shape == (batch.edges.shape[1], 5, 8)
+
+
+def test_both_directions_of_a_pair_share_their_feature():
+    graph = make_graph(slots=4, edges=12)
+    shared = np.zeros_like(graph.relations)
+    for e, (a, b) in enumerate(graph.edges.T):
+        shared[:, e, 0] = ((a + b) % 2 == 0) & graph.edge_present[:, e]
+    batch = double(collate([dataclasses.replace(graph, relations=shared)]))
+    edges = make_encoder(0, "figure5")(batch).edges
+    pairs = {tuple(pair): edges[e] for e, pair in enumerate(batch.edges.T.tolist())}
+    assert len(pairs) == 12
+    for a, b in pairs:
+        torch.testing.assert_close(pairs[a, b], pairs[b, a], atol=1e-12, rtol=0)
+
+
+def test_relations_enter_through_edges_only():
+    batch, module = double(collate(make_graphs())), make_encoder(0, "figure5")
+    other = dataclasses.replace(batch, relations=1 - batch.relations)
+    assert torch.equal(module(batch).nodes, module(other).nodes)
+    assert torch.equal(module(batch).links, module(other).links)
+    assert not torch.allclose(module(batch).edges, module(other).edges)
+
+
+@WIRINGS
+def test_two_attentions_reach_every_node_over_one_other(wiring):
+    """F_o of a node depends on nodes that share a frame or a track with a node of its frame or track, and no other."""
+    batch, module = double(collate(make_graphs())), make_encoder(0, wiring)
+    batch.boxes.requires_grad_()
+    module(batch).nodes[0, 0].sum().backward()
+    exists = batch.node_mask & (batch.node_video == 0)[:, None]
+
+    def neighbours(cells):
+        return exists & (cells.any(0, keepdim=True) | cells.any(1, keepdim=True))
+
+    start = torch.zeros_like(exists)
+    start[0, 0] = exists[0, 0]
+    expected = neighbours(neighbours(start))
+    assert 0 < expected.sum() < exists.sum()
+    assert torch.equal(batch.boxes.grad.abs().sum(-1) > 0, expected)
