@@ -1,0 +1,131 @@
+"""Protocols: the paper's reads the test labels, the label-free ones cannot; prompt-only controls see no video."""
+
+import dataclasses
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import torch
+
+from proda_lib.batch import collate
+from proda_lib.datasets.charades import read_charades, read_classes
+from proda_lib.datasets.world import VOCABULARY, WorldConfig, make_videos
+from proda_lib.evaluation import prompt_only, protocols
+from proda_lib.models.proda import ProDA
+from proda_lib.training.outcome import mean_recall, summarise, video_metrics
+from proda_lib.training.recipe import make_recipe
+
+RECIPE = make_recipe("smoke")
+C = len(VOCABULARY.actions)
+
+
+@pytest.fixture(scope="module")
+def graphs():
+    return make_videos(WorldConfig(), "test", 5)
+
+
+@pytest.fixture(scope="module")
+def model():
+    torch.manual_seed(0)
+    return ProDA(RECIPE.model_config(VOCABULARY)).eval()
+
+
+def relabelled(graphs):
+    """The same videos with the labels of other videos."""
+    moved = [*graphs[1:], graphs[0]]
+    return [dataclasses.replace(g, labels=other.labels) for g, other in zip(graphs, moved, strict=True)]
+
+
+def test_label_free_protocols_do_not_depend_on_labels(model, graphs):
+    recipe = dataclasses.replace(RECIPE, scan=True)
+    found = protocols.label_free_scores(model, graphs, recipe)
+    again = protocols.label_free_scores(model, relabelled(graphs), recipe)
+    assert set(found) == {f"partition/{i}/{a}" for i in range(3) for a in ("a_s", "a_t")} | {
+        "self/a_s", "self/a_t", "none/a_s", "none/a_t", "scan/a_s"}  # fmt: skip
+    for name, scores in found.items():
+        assert scores.shape == (len(graphs), C)
+        np.testing.assert_array_equal(scores, again[name])
+
+
+def test_paper_protocol_depends_on_labels(model, graphs):
+    one, other = (protocols.paper_protocol(model, g, RECIPE) for g in (graphs, relabelled(graphs)))
+    assert one.sap.shape != other.sap.shape or (one.sap != other.sap).any()
+    assert len(one.sap) == sum(2 * len(g.labels) + 1 for g in graphs)
+    np.testing.assert_allclose(one.a_m, other.a_m, atol=1e-6)
+
+
+def test_paper_protocol_scores_are_the_models(model, graphs):
+    found = protocols.paper_protocol(model, graphs, RECIPE)
+    row = 20
+    batch = collate([graphs[found.video[row]].sample_frames(RECIPE.frames)])
+    with torch.no_grad():
+        out = model(batch, torch.from_numpy(found.sap[[row]]), [0])
+    np.testing.assert_allclose(found.a_t[row], out.a_t.logits[0], atol=1e-5)
+    np.testing.assert_allclose(found.a_u[row], out.a_u.logits[0], atol=1e-5)
+
+
+def test_partition_gives_each_class_the_score_of_its_own_group(model, graphs):
+    questions = protocols.partition_questions(C, 16, seed=1)
+    scores, _ = protocols.ask(model, graphs[:2], questions, RECIPE.frames)
+    groups = questions(np.zeros((1, C)))[1]
+    batch = collate([graphs[1].sample_frames(RECIPE.frames)])
+    with torch.no_grad():
+        alone = model.ask(batch, model.encode(batch), torch.from_numpy(groups), [0] * len(groups)).logits.numpy()
+    for group, row in zip(groups, alone, strict=True):
+        np.testing.assert_allclose(scores[1, group], row[:-1][group], atol=1e-5)
+
+
+def test_self_asks_for_the_best_of_a_m_and_leaves_the_rest_last(model, graphs):
+    scores, _ = protocols.ask(model, graphs, protocols.self_questions(16), RECIPE.frames)
+    a_m = protocols.paper_protocol(model, graphs, RECIPE).a_m
+    for row, best in zip(scores, a_m, strict=True):
+        assert set(np.flatnonzero(np.isfinite(row))) == set(np.argsort(-best)[:16])
+
+
+def test_prompt_only_scores_depend_on_the_specification_only(graphs):
+    twins = [dataclasses.replace(g, video=graphs[0].video, labels=graphs[0].labels) for g in graphs]
+    found = prompt_only.trained_prompt_only_scores(graphs, twins, RECIPE, epochs=1)
+    rows = len(found.sap) // len(graphs)
+    assert (found.sap[:rows] == found.sap[rows : 2 * rows]).all()
+    np.testing.assert_array_equal(found.a_t[:rows], found.a_t[rows : 2 * rows])
+
+
+def test_frequency_rule_on_the_charades_labels(shared_data):
+    """SPEC's audit, measured on real labels with no video: 61.3 and 19.1 for a_t, 100 and 28.1 for a_s."""
+    folder = shared_data / "charades"
+    names = read_classes(folder / "Charades_v1_classes.txt")
+    with pytest.warns(UserWarning):
+        videos = {part: read_charades(folder / f"Charades_v1_{part}.csv", names) for part in ("train", "test")}
+
+    def stand_in(video):  # what the rule looks at: a name, labels, and how many actions there are
+        hot = np.isin(np.arange(len(names)), video.labels)
+        vocabulary = SimpleNamespace(actions=names)
+        labels = np.asarray(video.labels)
+        return SimpleNamespace(video=video.id, labels=labels, multi_hot=lambda: hot, vocabulary=vocabulary)
+
+    train, test = ([stand_in(v) for v in part.values() if 1 <= len(v.labels) <= 16] for part in videos.values())
+    found = prompt_only.frequency_rule_scores(train, test, make_recipe("paper")).summary()
+    assert found["non_distractor"]["a_s"] == pytest.approx(100.0, abs=0.05)
+    assert found["non_distractor"]["a_t"] == pytest.approx(61.3, abs=0.7)
+    assert found["distractor"]["a_s_actions"] == pytest.approx(28.1, abs=0.7)
+    assert found["distractor"]["a_t"] == pytest.approx(19.1, abs=0.7)
+    assert found["both"]["a_t"] == pytest.approx(45.8, abs=0.7)
+    labelled = [g for g in test if len(g.labels)]
+    assert protocols.recognition(prompt_only.class_frequency(train, test), labelled) == pytest.approx(6.0, abs=0.15)
+
+
+def test_summaries_average_partitions_and_folds(graphs):
+    rng = np.random.default_rng(0)
+    names = [f"partition/{i}/a_s" for i in range(3)]
+    folds = [SimpleNamespace(test=graphs[:3]), SimpleNamespace(test=graphs[3:])]
+    scores = [({n: rng.random((k, C)) for n in names} | {"a_m": rng.random((k, C))}, {}) for k in (3, 2)]
+    metrics, kept = summarise(RECIPE, folds, scores)
+    each = [video_metrics(RECIPE, kept[n], [f.test for f in folds])["map"] for n in names]
+    assert metrics["label_free"]["partition"]["a_s"]["map"] == pytest.approx(np.mean(each))
+    by_fold = [protocols.recognition(s[0]["a_m"], f.test) for s, f in zip(scores, folds, strict=True)]
+    assert metrics["a_m"]["map"] == pytest.approx(np.mean(by_fold))
+    assert metrics["a_m"]["map_pooled"] == pytest.approx(protocols.recognition(kept["a_m"], graphs))
+
+
+def test_mean_recall_averages_over_classes():
+    assert mean_recall(np.array([0, 0, 1, 2]), np.array([0, 0, 0, 2])) == pytest.approx(100 * (2 / 3 + 1) / 2)
