@@ -33,7 +33,8 @@ notebooks: $(STAMP)
 	PRODA_PROFILE=smoke PRODA_ROOT=$(CURDIR) PRODA_RUNS=$(CURDIR)/build/runs-smoke $(BIN)/python -m pytest -q -n 2 --dist loadscope --nbval-lax --nbval-current-env -p no:cacheprovider book
 
 links: $(STAMP)
-	$(BIN)/jupyter-book build -W --keep-going --quiet book/
+	rm -rf book/_build
+	$(BIN)/jupyter-book build -W --keep-going -q book/ > build/site.log
 	$(BIN)/python workflow/check_links.py book/_build/html $(LINKS)
 
 lock: $(STAMP)
@@ -49,6 +50,6 @@ $(VENV)/pyvenv.cfg:
 
 $(STAMP): requirements.lock pyproject.toml $(VENV)/pyvenv.cfg
 	@echo "installing requirements.lock into $(VENV)"
-	$(BIN)/python -m pip install --quiet --requirement requirements.lock
-	$(BIN)/python -m pip install --quiet --no-deps --editable .
+	@$(BIN)/python -m pip install --quiet --requirement requirements.lock
+	@$(BIN)/python -m pip install -qq --no-deps --editable .
 	@mkdir -p $(@D) && touch $@

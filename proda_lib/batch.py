@@ -155,6 +155,9 @@ def collate(graphs: Sequence[SceneGraph], keep_absent: bool = False) -> SceneGra
         for name in ("features", "frame_features"):
             if (getattr(graph, name) is None) != (getattr(first, name) is None):
                 raise GraphError(graph.video, name, "a mixture", "visual features in all graphs of a batch or in none")
+            widths = [getattr(g, name).shape[-1] for g in (graph, first) if getattr(g, name) is not None]
+            if len(set(widths)) > 1:
+                raise GraphError(graph.video, name, f"width {widths[0]}", f"width {widths[1]}, as in {first.video}")
     N = max(graph.num_frames for graph in graphs)
     slots = [np.arange(g.num_slots) if keep_absent else np.flatnonzero(g.present.any(0)) for g in graphs]
     links = [np.arange(g.num_edges) if keep_absent else np.flatnonzero(g.edge_present.any(0)) for g in graphs]
@@ -193,8 +196,9 @@ def collate(graphs: Sequence[SceneGraph], keep_absent: bool = False) -> SceneGra
         relations=tracks([g.relations[:, e].astype(np.float32) for g, e in zip(graphs, links, strict=True)]),
         edge_mask=tracks([g.edge_present[:, e] for g, e in zip(graphs, links, strict=True)]),
         frame_mask=frames([np.ones(g.num_frames, dtype=bool) for g in graphs]),
-        features=tracks([g.features[:, s] for g, s in zip(graphs, slots, strict=True)]) if visual else None,
-        frame_features=frames([g.frame_features for g in graphs]) if whole else None,
+        features=(tracks([g.features[:, s].astype(np.float32) for g, s in zip(graphs, slots, strict=True)])
+                  if visual else None),  # fmt: skip
+        frame_features=frames([g.frame_features.astype(np.float32) for g in graphs]) if whole else None,
         labels=torch.from_numpy(np.stack([g.multi_hot() for g in graphs]).astype(np.float32)),
         node_counts=tuple(node_counts),
         edge_counts=tuple(edge_counts),

@@ -69,6 +69,7 @@ class SceneGraph:
     carriers: Bool[np.ndarray, "T E K"] | None = None
 
     def __post_init__(self) -> None:
+        self._validate_types()
         if self.labels is None:
             object.__setattr__(self, "labels", np.unique(self.segment_labels))
         self._validate()
@@ -89,6 +90,15 @@ class SceneGraph:
     def edge_present(self) -> Bool[np.ndarray, "T E"]:
         """An edge exists in a frame iff both its ends do."""
         return self.present[:, self.edges[0]] & self.present[:, self.edges[1]]
+
+    def _validate_types(self) -> None:
+        kinds = {"present": "b", "relations": "b", "carriers": "b", "classes": "iu", "edges": "iu", "labels": "iu",
+                 "segment_labels": "iu", "boxes": "f", "times": "f", "segments": "f", "features": "f",
+                 "frame_features": "f"}  # fmt: skip
+        names = {"b": "bool", "iu": "integers", "f": "floats"}
+        for name, kind in kinds.items():
+            if (value := getattr(self, name)) is not None and value.dtype.kind not in kind:
+                raise GraphError(self.video, name, f"type {value.dtype}", names[kind])
 
     def _validate(self) -> None:
         T, M, E, K = self.num_frames, self.num_slots, self.num_edges, len(self.segment_labels)
@@ -114,18 +124,19 @@ class SceneGraph:
             raise GraphError(self.video, "present", "no frames", "at least one frame")
         self._check("classes", self.classes, (self.classes >= 0) & (self.classes < len(vocabulary.objects)),
                     f"an object class in 0..{len(vocabulary.objects) - 1}")  # fmt: skip
-        for name, actions in (("labels", self.labels), ("segment_labels", self.segment_labels)):
+        for name, actions in (("segment_labels", self.segment_labels), ("labels", self.labels)):
             self._check(name, actions, (actions >= 0) & (actions < len(vocabulary.actions)),
                         f"an action in 0..{len(vocabulary.actions) - 1}")  # fmt: skip
-        self._check("labels", self.labels[1:], np.diff(self.labels) > 0, "sorted, distinct actions")
-        if not -1 <= self.scene < max(len(vocabulary.scenes), 1):
+        rising = np.diff(self.labels, prepend=-1) > 0
+        self._check("labels", self.labels, rising, "sorted, distinct actions")
+        if not -1 <= self.scene < len(vocabulary.scenes):
             raise GraphError(self.video, "scene", self.scene, f"-1 or a scene in 0..{len(vocabulary.scenes) - 1}")
         inside = (self.boxes >= 0) & (self.boxes <= 1)  # NaN compares False
         self._check("boxes", self.boxes, inside, "a finite coordinate in 0..1")
         sides = self.boxes[..., 2:] - self.boxes[..., :2]
         self._check("boxes", self.boxes, (sides.min(-1) > 0) | ~self.present, "x1 < x2 and y1 < y2 where present")
         self._check("boxes", self.boxes, (self.boxes.max(-1) == 0) | self.present, "zeros where the slot is absent")
-        self._check("edges", self.edges.T, (self.edges.T >= 0) & (self.edges.T < M), f"a slot in 0..{M - 1}")
+        self._check("edges", self.edges, (self.edges >= 0) & (self.edges < M), f"a slot in 0..{M - 1}")
         self._check("edges", self.edges.T, self.edges[0] != self.edges[1], "two different slots")
         pairs = self.edges[0] * max(M, 1) + self.edges[1]
         if len(np.unique(pairs)) != E:
@@ -137,7 +148,7 @@ class SceneGraph:
         if not (np.isfinite(self.duration) and self.duration > 0):
             raise GraphError(self.video, "duration", self.duration, "a positive number of seconds")
         self._check("times", self.times, (self.times >= 0) & (self.times <= self.duration), f"0..{self.duration} s")
-        self._check("times", self.times[1:], np.diff(self.times) >= 0, "times that do not decrease")
+        self._check("times", self.times, np.diff(self.times, prepend=0) >= 0, "times that do not decrease")
         start, end = self.segments.T
         self._check("segments", self.segments, (start >= 0) & (start < end) & (end <= self.duration),
                     f"0 <= start < end <= {self.duration} s")  # fmt: skip
@@ -252,7 +263,10 @@ def load_graphs(path: str | os.PathLike) -> list[SceneGraph]:
                 arrays[int(index)][name] = file.get_tensor(key)
     except (OSError, SafetensorError, KeyError, ValueError, IndexError, TypeError) as error:
         raise DataError(path, "file", f"{type(error).__name__}: {error}", "a file written by save_graphs") from error
-    return [
-        SceneGraph(**{**info, "vocabulary": vocabularies[info["vocabulary"]]}, **fields)
-        for info, fields in zip(infos, arrays, strict=True)
-    ]
+    try:
+        return [
+            SceneGraph(**{**info, "vocabulary": vocabularies[info["vocabulary"]]}, **fields)
+            for info, fields in zip(infos, arrays, strict=True)
+        ]
+    except (TypeError, IndexError) as error:
+        raise DataError(path, "file", error, "a file written by save_graphs") from error

@@ -9,13 +9,10 @@ from torch import Tensor
 from proda_lib.batch import GraphRows
 
 
-def disentanglement_loss(
-    unspecified: Float[Tensor, "Vr N D"], specified: Float[Tensor, "Vr N D"], rows: GraphRows, margin: float
-) -> Float[Tensor, ""]:
-    """Eq. (5): mean over samples of ReLU(|Pearson correlation of the flattened F_u, F_s| − m1).
-
-    Only nodes that exist enter. The paper's φ and ψ are the identity.
-    """
+def correlation(
+    unspecified: Float[Tensor, "Vr N D"], specified: Float[Tensor, "Vr N D"], rows: GraphRows
+) -> Float[Tensor, "G"]:
+    """Pearson correlation ρ of the flattened F_u and F_s of each sample, over the nodes that exist."""
     mask = rows.node_mask[..., None].to(specified.dtype)
 
     def total(x: Tensor) -> Tensor:
@@ -28,7 +25,17 @@ def disentanglement_loss(
 
     u, s = centre(unspecified), centre(specified)
     norms = (total(u.square()) * total(s.square())).clamp(min=1e-12).sqrt()
-    return torch.relu((total(u * s) / norms).abs() - margin).mean()
+    return total(u * s) / norms
+
+
+def disentanglement_loss(
+    unspecified: Float[Tensor, "Vr N D"], specified: Float[Tensor, "Vr N D"], rows: GraphRows, margin: float
+) -> Float[Tensor, ""]:
+    """Eq. (5): mean over samples of ReLU(|:func:`correlation`| − m1).
+
+    Only nodes that exist enter. The paper's φ and ψ are the identity.
+    """
+    return torch.relu(correlation(unspecified, specified, rows).abs() - margin).mean()
 
 
 def disentanglement_loss_released(
@@ -52,6 +59,14 @@ def disentanglement_loss_released(
     return torch.relu(correlation.abs() - margin)
 
 
+def reconstruction_error(
+    original: Float[Tensor, "Vr N D"], rebuilt: Float[Tensor, "Vr N D"], rows: GraphRows
+) -> tuple[Float[Tensor, "G"], Float[Tensor, "G"]]:
+    """Per sample: the sum over its nodes of the mean square of F_o − F_r over channels, and the number of its nodes."""
+    errors = rows.sum_nodes(((original - rebuilt).square().mean(-1) * rows.node_mask).sum(1))
+    return errors, rows.sum_nodes(rows.node_mask.to(errors.dtype).sum(1)).clamp(min=1)
+
+
 def reconstruction_loss(
     original: Float[Tensor, "Vr N D"], rebuilt: Float[Tensor, "Vr N D"], rows: GraphRows, margin: float,
     per_sample: bool = True,
@@ -60,8 +75,7 @@ def reconstruction_loss(
 
     Only nodes that exist enter. ``per_sample=False`` (released): ReLU(batch mean − m2). No gradient is stopped.
     """
-    errors = rows.sum_nodes(((original - rebuilt).square().mean(-1) * rows.node_mask).sum(1))
-    nodes = rows.sum_nodes(rows.node_mask.to(errors.dtype).sum(1)).clamp(min=1)
+    errors, nodes = reconstruction_error(original, rebuilt, rows)
     if per_sample:
         return torch.relu(errors / nodes - margin).mean()
     return torch.relu(errors.sum() / nodes.sum() - margin)

@@ -7,11 +7,16 @@ from pathlib import Path
 
 
 def project_root() -> Path:
-    """``$PRODA_ROOT``, or the nearest folder upwards that holds the project, or the working directory."""
+    """The project's folder.
+
+    ``$PRODA_ROOT``; or the nearest folder upwards that holds the project; or the checkout that this library is
+    installed from (``pip install -e .``), so that a notebook runs from anywhere; or the working directory.
+    """
     if given := os.environ.get("PRODA_ROOT"):
         return Path(given)
     here = Path.cwd()
-    return next((f for f in (here, *here.parents) if (f / "_toc.yml").is_file() and (f / "proda_lib").is_dir()), here)
+    candidates = (here, *here.parents, Path(__file__).resolve().parents[1])
+    return next((f for f in candidates if (f / "_toc.yml").is_file() and (f / "proda_lib").is_dir()), here)
 
 
 def data_root() -> Path:

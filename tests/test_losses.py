@@ -4,9 +4,11 @@ import torch
 
 from proda_lib.losses import (
     classification_loss,
+    correlation,
     disentanglement_loss,
     disentanglement_loss_released,
     graph_supervision_loss,
+    reconstruction_error,
     reconstruction_loss,
 )
 from tests import reference
@@ -56,12 +58,16 @@ def test_reconstruction(margin, per_sample):
     assert reconstruction_loss(U, S, ROWS, margin, per_sample).item() == pytest.approx(expected, abs=1e-9)
 
 
-def test_margins_split_the_samples():
-    """So that the two tests above see both sides of every ReLU."""
-    correlations = [abs(np.corrcoef(u[m].ravel(), s[m].ravel())[0, 1]) for u, s, m in zip(dense(U), dense(S), MASKS,
-                                                                                       strict=True)]  # fmt: skip
-    errors = [((u - s)[m] ** 2).mean() for u, s, m in zip(dense(U), dense(S), MASKS, strict=True)]
-    assert min(correlations) < 0.3 < max(correlations) and min(errors) < 1.5 < max(errors)
+def test_correlation_and_error_of_each_sample():
+    samples = list(zip(dense(U), dense(S), MASKS, strict=True))
+    correlations = [np.corrcoef(u[m].ravel(), s[m].ravel())[0, 1] for u, s, m in samples]
+    errors = [((u - s)[m] ** 2).mean() for u, s, m in samples]
+    np.testing.assert_allclose(correlation(U, S, ROWS), correlations, atol=1e-9)
+    total, nodes = reconstruction_error(U, S, ROWS)
+    assert nodes.tolist() == [m.sum() for m in MASKS]
+    np.testing.assert_allclose(total / nodes, errors, atol=1e-9)
+    # so that the margins 0.3 and 1.5 above see both sides of their ReLU:
+    assert min(np.abs(correlations)) < 0.3 < max(np.abs(correlations)) and min(errors) < 1.5 < max(errors)
 
 
 def test_absent_nodes_count_for_nothing():

@@ -178,7 +178,7 @@ def test_order_changes_nothing(variant):
 @pytest.mark.parametrize("variant", ["paper", "released"])
 def test_videos_without_edges_or_without_nodes(variant):
     model, graphs = make(variant=variant)
-    lonely, empty = make_graph(4, edges=0), make_graph(5, absent=4)
+    lonely, empty = make_graph(4, edges=0), make_graph(5, absent=(0, 1, 2, 3))
     assert not empty.present.any()
     batch = double(collate([lonely, empty, *graphs]))
     output = model(batch, SAP, (0, 1, 2, 4))

@@ -6,6 +6,7 @@ import torch
 
 from proda_lib.batch import collate
 from proda_lib.errors import GraphError
+from proda_lib.nn.blocks import over_nodes
 from proda_lib.nn.stem import Stem
 from proda_lib.nn.video_encoder import DualAI, VideoEncoder
 from tests import reference
@@ -50,13 +51,14 @@ def test_stem_refuses_boxes_with_features_but_frames_without():
 
 @WIRINGS
 def test_dual_ai(wiring):
-    module, x = randomize(DualAI(8, 2, wiring=wiring)), randn(2, 4, 5, 8)
-    mask = torch.rand(2, 4, 5, generator=torch.Generator().manual_seed(0)) < 0.6
-    found = module(x, mask).detach()
-    for values, exists, result in zip(x, mask, found, strict=True):
-        across, there = values.transpose(0, 1).numpy(), exists.T.numpy()
-        expected = reference.dual_ai(reference.Weights.of(module), across, there, 2, wiring)
-        np.testing.assert_allclose(result.transpose(0, 1)[exists.T], expected[there], atol=1e-9)
+    """Two videos of 4 and 2 tracks over 5 frames, their tracks mixed."""
+    module, x = randomize(DualAI(8, 2, wiring=wiring)), randn(6, 5, 8)
+    mask = torch.rand(6, 5, generator=torch.Generator().manual_seed(0)) < 0.6
+    found = module(x, mask, over_nodes(torch.tensor([2, 5, 0, 3, 4, 1]), videos=2, nodes=4)).detach()
+    for tracks in ([0, 2, 3, 5], [1, 4]):
+        across, there = x[tracks].transpose(0, 1).numpy(), mask[tracks].T
+        expected = reference.dual_ai(reference.Weights.of(module), across, there.numpy(), 2, wiring)
+        np.testing.assert_allclose(found[tracks].transpose(0, 1)[there], expected[there], atol=1e-9)
 
 
 @WIRINGS

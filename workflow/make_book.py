@@ -76,7 +76,7 @@ def execute(name: str, target: Path, work: Path, profile: str, device: str) -> b
         papermill.execute_notebook(
             BOOK / f"{name}.ipynb", partial, {"profile": profile, "device": device}, kernel_name="python3",
             cwd=work / Path(name).parent, progress_bar=bar, stderr_file=sys.stderr if live else None,
-            extra_arguments=["--IPKernelApp.log_level=40"],
+            extra_arguments=["--IPKernelApp.log_level=50"],
         )  # fmt: skip
     except papermill.PapermillExecutionError as failure:
         error = failure

@@ -76,15 +76,23 @@ def load_once(app, config) -> None:
     config.html_js_files = [name for name in config.html_js_files if "mathjax" not in str(name)]
 
 
-def no_empty_sources(app):
-    """Properties make viewcode list a page for ``builtins`` that it never writes."""
-    getattr(app.env, "_viewcode_modules", {}).pop("builtins", None)
+def own_sources(app):
+    """Source pages link back to where an object is documented: here always under the module that defines it.
+
+    Without this viewcode follows values (a property, an imported constant) and links to places that do not exist.
+    """
+    sources = getattr(app.env, "_viewcode_modules", {})
+    for name, entry in list(sources.items()):
+        if entry:
+            sources[name] = (*entry[:3], name)
+        else:
+            del sources[name]
     return []
 
 
 def setup(app) -> dict:
     app.connect("config-inited", load_once)
-    app.connect("html-collect-pages", no_empty_sources, priority=100)
+    app.connect("html-collect-pages", own_sources, priority=100)
     app.connect("source-read", expand)
     app.connect("autodoc-process-docstring", plain, priority=400)
     app.connect("env-get-outdated", outdated)

@@ -30,6 +30,9 @@ from proda_lib.vocabulary import CHARADES_SCENES
 #: Seconds by which an interval may end after its video and still be clipped instead of refused.
 MAX_OVERRUN = 2.0
 
+#: Mean share of its video that an interval covers, over the training intervals (clipped ones as they are clipped).
+MEAN_COVERAGE = 0.428
+
 OVERRUN = "action ends after its video (clipped)"
 REVERSED = "action starts at or after its end (dropped)"
 NO_ACTIONS = "video without actions"

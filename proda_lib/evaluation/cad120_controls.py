@@ -18,6 +18,8 @@ the closed microwave); of the graphs, where such an edge does not exist, the sam
 
 from __future__ import annotations
 
+import dataclasses
+import json
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -28,10 +30,15 @@ from sklearn.feature_extraction import DictVectorizer
 from sklearn.linear_model import LogisticRegression
 from threadpoolctl import threadpool_limits
 
+from proda_lib.datasets import cad120
 from proda_lib.datasets.cad120 import NULL, subject_of
 from proda_lib.datasets.cad120_files import ACTIONS, OBJECTS, VOCABULARY, read_videos
+from proda_lib.datasets.registry import data_version, installed
+from proda_lib.errors import DataError
 from proda_lib.evaluation.charades import average_precision
 from proda_lib.graph import SceneGraph
+from proda_lib.models.saved import write_atomically
+from proda_lib.paths import results_root
 
 Folds = list[tuple[tuple[str, ...], tuple[str, ...]]]
 PART = 6  #: the states are those of the first and last 1/PART of a clip, at least one frame each
@@ -103,6 +110,60 @@ def state_recall(clips: list[ClipState], folds: Folds) -> ControlResult:
         predicted[test] = _classifier().fit(features[train], truth[train]).predict(features[test])
         per_fold.append(_recall(predicted[test], truth[test]))
     return _result(_recall(predicted, truth), per_fold, len(clips), "pooled")
+
+
+def measure() -> dict[str, ControlResult]:
+    """All controls on the installed release: "object_bag", "states" (of the tracks), "states_of_graphs".
+
+    Takes about half a minute.
+
+    Raises:
+        DataError: CAD-120 is not installed; the message says how to get it.
+    """
+    root = installed("cad120", "annotations")
+    graphs, folds = cad120.read_cad120(root), cad120.folds(root)
+    clips = cad120.clips([graph for graph in graphs if len(graph.labels)])
+    return {
+        "object_bag": object_bag_map(graphs, folds),
+        "states": state_recall(track_states(root), folds),
+        "states_of_graphs": state_recall(graph_states(clips), folds),
+    }
+
+
+def record_path() -> Path:
+    """Where the committed values of :func:`measure` lie."""
+    return results_root() / "cad120_controls.json"
+
+
+def commit_record() -> Path:
+    """Measure, and write the values to :func:`record_path` (``make refresh``; nothing else calls this)."""
+    content = {"data": data_version("cad120"), "controls": {k: dataclasses.asdict(v) for k, v in measure().items()}}
+    record_path().parent.mkdir(parents=True, exist_ok=True)
+    write_atomically(record_path(), lambda path: path.write_text(json.dumps(content, indent=1) + "\n"))
+    return record_path()
+
+
+def recorded() -> dict[str, ControlResult]:
+    """The committed values if they are of the release that is expected, else measured ones, else none at all.
+
+    Raises:
+        DataError: the record is damaged.
+    """
+    try:
+        content = json.loads(record_path().read_text())
+        if content["data"] == data_version("cad120"):
+            named = {name: {**value, "folds": tuple(value["folds"])} for name, value in content["controls"].items()}
+            return {name: ControlResult(**value) for name, value in named.items()}
+    except FileNotFoundError:
+        pass
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        found = f"{type(error).__name__}: {error}"
+        raise DataError(record_path(), "record", found, "a record written by commit_record") from error
+    try:
+        installed("cad120", "annotations")
+    except DataError:
+        return {}
+    return measure()
 
 
 def track_states(root: str | Path) -> list[ClipState]:

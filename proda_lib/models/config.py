@@ -52,9 +52,13 @@ class ModelConfig:
         for name, values in allowed.items():
             if getattr(self, name) not in values:
                 raise RecipeError(f"ModelConfig.{name}: found {getattr(self, name)!r}, expected one of {values}")
-        for name in ("actions", "objects", "relations", "frames", "slots", "width", "heads", "layers", "depth"):
-            if getattr(self, name) < 1:
-                raise RecipeError(f"ModelConfig.{name}: found {getattr(self, name)}, expected at least 1")
+        sizes = ("actions", "objects", "relations", "frames", "slots", "width", "heads", "layers", "depth",
+                 "candidates")  # fmt: skip
+        for name in sizes:
+            if not (isinstance(getattr(self, name), int) and getattr(self, name) >= 1):
+                raise RecipeError(f"ModelConfig.{name}: found {getattr(self, name)!r}, expected at least 1")
+        if not 0 <= self.dropout < 1:
+            raise RecipeError(f"ModelConfig.dropout: found {self.dropout}, expected 0 <= dropout < 1")
         if self.width % self.heads:
             raise RecipeError(f"ModelConfig.width: found {self.width}, expected a multiple of heads = {self.heads}")
 

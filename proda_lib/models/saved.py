@@ -49,14 +49,19 @@ class SavedModel(nn.Module):
         """
         folder = Path(folder)
         try:
-            config = json.loads((folder / "config.json").read_text())
-        except (OSError, ValueError) as error:
+            config = dict(json.loads((folder / "config.json").read_text()))
+        except (OSError, ValueError, TypeError) as error:
             raise CheckpointError(f"{folder / 'config.json'}: {error}; expected a folder of save_pretrained") from error
         if (name := config.pop("model", None)) != cls.__name__:
             raise CheckpointError(f"{folder / 'config.json'}: model: found {name!r}, expected {cls.__name__!r}")
         try:
             model = cls(ModelConfig(**config))
+        except (TypeError, RecipeError) as error:
+            raise CheckpointError(f"{folder / 'config.json'}: {error}") from error
+        try:
             model.load_state_dict(load_file(folder / "model.safetensors"))
-        except (OSError, SafetensorError, RuntimeError, TypeError, RecipeError) as error:
-            raise CheckpointError(f"{folder / 'model.safetensors'}: {error}") from error
+        except (OSError, SafetensorError, RuntimeError) as error:
+            lines = str(error).splitlines()
+            more = f" (and {len(lines) - 3} more lines)" if len(lines) > 3 else ""
+            raise CheckpointError(f"{folder / 'model.safetensors'}: {' '.join(lines[:3])}{more}") from error
         return model.to(device).eval()

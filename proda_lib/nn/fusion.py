@@ -25,7 +25,7 @@ class Fusion(nn.Module):
         self, unspecified: Float[Tensor, "Vr N D"], specified: Float[Tensor, "Vr N D"]
     ) -> tuple[Float[Tensor, "Vr N D"], Float[Tensor, "Vr N"]]:
         delta = torch.sigmoid(self.delta(torch.cat([unspecified, specified], -1)))
-        return torch.lerp(specified, unspecified, delta), delta[..., 0]
+        return specified + delta * (unspecified - specified), delta[..., 0]
 
 
 class Reconstruction(MLP):

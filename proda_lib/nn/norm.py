@@ -7,7 +7,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from proda_lib.batch import GraphRows
-from proda_lib.errors import RecipeError
+from proda_lib.errors import GraphError, RecipeError
 
 
 def _per_frame(rows: GraphRows) -> Float[Tensor, "G N"]:
@@ -48,7 +48,8 @@ class VGNorm(nn.Module):
             self._update(x, rows)
         alpha, beta, gamma = self.alpha[:N], self.beta[:N], self.gamma[:N]
         mask = rows.node_mask[..., None]
-        centred = (x - (alpha * self.running_mean[:N])[:, None]) * mask
+        mean = self.running_mean[:N].clone()  # a later forward updates it before this one's backward
+        centred = (x - (alpha * mean)[:, None]) * mask
         squares = rows.sum_nodes(centred.square().sum(-1))
         variance = squares / (_per_frame(rows) * D - 1).clamp(min=1)
         scale = gamma * torch.rsqrt(variance + 1e-12)
@@ -70,9 +71,12 @@ class VGNormReleased(nn.Module):
         self.alpha, self.gamma = nn.Parameter(torch.ones(2, frames)), nn.Parameter(torch.ones(2, frames))
         self.beta = nn.Parameter(torch.zeros(2, frames))
         self.register_buffer("running_mean", torch.zeros(2, frames))
+        self.num_slots = slots
         self.register_buffer("slots", torch.tensor([1.0, slots - 1.0]), persistent=False)
 
     def forward(self, x: Float[Tensor, "Vr N D"], rows: GraphRows) -> Float[Tensor, "Vr N D"]:
+        if rows.max_nodes > self.num_slots:
+            raise GraphError("batch", "slots", rows.max_nodes, f"at most {self.num_slots} slots, as in the model")
         N, D = x.shape[1:]
         mask = rows.node_mask[..., None]
         x = x * mask
@@ -132,8 +136,8 @@ class FrameBatchNorm(nn.Module):
             with torch.no_grad():
                 seen = rows.node_mask.any(0)
                 unbiased = batch_var * count / (count - 1).clamp(min=1)
-                self.running_mean[:N] = torch.where(seen, torch.lerp(mean, batch_mean, 0.1), mean)
-                self.running_var[:N] = torch.where(seen, torch.lerp(var, unbiased, 0.1), var)
+                self.running_mean[:N] = torch.where(seen, torch.lerp(mean, batch_mean.to(mean.dtype), 0.1), mean)
+                self.running_var[:N] = torch.where(seen, torch.lerp(var, unbiased.to(var.dtype), 0.1), var)
             mean, var = batch_mean, batch_var
         scale = self.weight[:N] * torch.rsqrt(var + 1e-5)
         return ((x - mean[:, None]) * scale[:, None] + self.bias[:N, None]) * mask

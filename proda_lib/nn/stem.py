@@ -41,6 +41,10 @@ class Stem(nn.Module):
         given = 0 if batch.features is None else batch.features.shape[-1]
         if given != self.visual:
             raise GraphError(batch.videos[0], "features", f"width {given}", f"width {self.visual}, as in the model")
+        whole = 0 if batch.frame_features is None else batch.frame_features.shape[-1]
+        if whole != self.visual:
+            expected = f"width {self.visual}, as in the model"
+            raise GraphError(batch.videos[0], "frame_features", f"width {whole}", expected)
         if N > self.frames:
             raise GraphError(batch.videos[0], "frames", N, f"at most {self.frames}; use SceneGraph.sample_frames")
         if self.visual:

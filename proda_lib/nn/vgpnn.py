@@ -55,7 +55,8 @@ class VGPNNLayer(nn.Module):
         link = self.transformer(self.link_out(F.gelu(link)), rows.edge_mask)
         w = torch.sigmoid(self.weight(link)) * rows.edge_mask[..., None]
         hidden = F.gelu(self.message_receiver(nodes).index_select(0, receiver) + self.message_edge(link))
-        summed = torch.zeros_like(nodes).index_add(0, receiver, w * hidden)
+        weighted = w * hidden
+        summed = weighted.new_zeros(nodes.shape).index_add(0, receiver, weighted)
         received = w.new_zeros(*nodes.shape[:2], 1).index_add(0, receiver, w)
         message = F.linear(summed, self.message_out.weight) + received * self.message_out.bias
         if self.scale is not None:

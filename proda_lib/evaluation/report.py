@@ -1,0 +1,307 @@
+"""Runs → tables: mean ± standard deviation over seeds, beside the papers' numbers, with the names of the records.
+
+A table is made of cells, and a cell is a :class:`Spread`: the values that it stands for stay with it until it is shown.
+"""
+
+from __future__ import annotations
+
+import csv
+import html
+import math
+import statistics
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from importlib.metadata import metadata
+
+import pandas as pd
+
+from proda_lib.errors import DataError
+from proda_lib.evaluation.tables import Rows
+from proda_lib.paths import data_root, results_root
+from proda_lib.training import runs
+from proda_lib.training.runs import Run, flatten
+
+#: Finished runs by row: name → one run per seed.
+RunRows = dict[str, list[Run]]
+#: Name of a metric in a run's record ("paper/both/a_t"), or several, of which the first that the run has is taken.
+Key = str | tuple[str, ...]
+
+COLUMNS = ("table", "row", "column", "value", "spread", "unit")
+DATASETS = {"world": "SSG-World", "cad120": "CAD-120", "cad120_clips": "CAD-120, clips",
+            "action_genome": "Action Genome"}  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Spread:
+    """Values of one measure, one per seed. Shown as "12.3 ± 0.4", a single value as "12.3", none as "–"."""
+
+    values: tuple[float, ...] = ()
+    digits: int = 1
+
+    @property
+    def mean(self) -> float:
+        return statistics.fmean(self.values) if self.values else math.nan
+
+    @property
+    def sd(self) -> float:
+        """Standard deviation of a sample (divisor n − 1); NaN for fewer than two values."""
+        return statistics.stdev(self.values) if len(self.values) > 1 else math.nan
+
+    def __str__(self) -> str:
+        if not self.values:
+            return "–"
+        spread = f" ± {self.sd:.{self.digits}f}" if len(self.values) > 1 else ""
+        return f"{self.mean:.{self.digits}f}{spread}"
+
+
+@dataclass(frozen=True, eq=False)
+class Table:
+    """A frame of cells with a note below, shown without index clutter; ``frame`` has the cells for further use."""
+
+    frame: pd.DataFrame
+    note: str = ""
+
+    def _repr_html_(self) -> str:
+        if self.frame.empty:
+            return f'<p class="table-note">{html.escape(self.note)}</p>'
+        strings = self.frame.map(str)
+        levels = strings.columns.nlevels
+        head = ""
+        for level in range(levels):
+            cells, heads = "", [c if levels == 1 else c[level] for c in strings.columns]
+            for name, span in _spans(heads) if level < levels - 1 else [(h, 1) for h in heads]:
+                cells += f'<th colspan="{span}" scope="colgroup">{html.escape(str(name))}</th>'
+            corner = html.escape(str(strings.index.name or "")) if level == levels - 1 else ""
+            head += f"<tr><th>{corner}</th>{cells}</tr>"
+        names = [name if isinstance(name, str) else ": ".join(map(str, name)) for name in strings.index]
+        body = "".join(
+            f'<tr><th scope="row">{html.escape(str(name))}</th>'
+            + "".join(f"<td>{cell if cell.startswith('<a ') else html.escape(cell)}</td>" for cell in row)
+            + "</tr>"
+            for name, row in zip(names, strings.to_numpy().tolist(), strict=True)
+        )
+        note = f'<p class="table-note">{html.escape(self.note)}</p>' if self.note else ""
+        return f'<table class="dataframe results"><thead>{head}</thead><tbody>{body}</tbody></table>{note}'
+
+    def __repr__(self) -> str:
+        return self.frame.map(str).to_string() + (f"\n{self.note}" if self.note else "")
+
+
+def _spans(names: Sequence[str]) -> list[tuple[str, int]]:
+    spans: list[tuple[str, int]] = []
+    for name in names:
+        spans[-1:] = [(name, spans[-1][1] + 1)] if spans and spans[-1][0] == name else [*spans[-1:], (name, 1)]
+    return spans
+
+
+class Text(str):
+    """Computed sentences: a notebook shows them as text, not as code."""
+
+    def _repr_markdown_(self) -> str:
+        return str(self)
+
+
+def bullets(sentences: Iterable[str]) -> Text:
+    """Sentences as a list."""
+    return Text("\n".join(f"- {sentence}" for sentence in sentences))
+
+
+# --- runs -------------------------------------------------------------------------------------------------------------
+
+
+def get_runs(rows: Rows, device: str = "cpu") -> RunRows:
+    """The runs of each row: read if they are there, else trained."""
+    return {name: [runs.get(recipe, device) for recipe in recipes] for name, recipes in rows.items()}
+
+
+def committed_runs(rows: Rows) -> RunRows:
+    """The committed records of each row, as far as there are any; they have metrics, but no weights."""
+    found = {name: [run for recipe in recipes if (run := runs.committed(recipe))] for name, recipes in rows.items()}
+    return {name: kept for name, kept in found.items() if kept}
+
+
+@dataclass(frozen=True)
+class Gathered:
+    """Runs of the wanted recipes, or committed records in their place; ``source`` tells which."""
+
+    runs: RunRows
+    source: str
+
+
+def gather(table: Callable[..., Rows], profile: str, seeds: Sequence[int], dataset: str, device: str) -> Gathered:
+    """Runs for data that may not be installed.
+
+    With the data: the runs of this profile. Without: their committed records; if there are none, the committed records
+    of the profile "reference"; if there are none of those either, nothing, and ``source`` says how to add the data.
+    """
+    folder = dataset.removesuffix("_clips")
+    if dataset == "world" or (data_root() / folder / "annotations").exists():
+        return Gathered(get_runs(table(profile, seeds, dataset), device), f"runs of profile {profile}")
+    missing = f"{DATASETS[dataset]} is not installed here"
+    if found := committed_runs(table(profile, seeds, dataset)):
+        return Gathered(found, f"{missing}: committed records of profile {profile}")
+    if found := committed_runs(table("reference", (0, 1, 2), dataset)):
+        return Gathered(found, f"{missing}: committed records of profile reference, not of {profile}")
+    return Gathered({}, f"{missing}, and no record is committed. Add it: proda data add {folder} --source PATH_OR_URL")
+
+
+def spread(found: Iterable[Run], key: Key) -> Spread:
+    """One metric of several runs; runs that do not have it are left out."""
+    keys = (key,) if isinstance(key, str) else key
+    values = []
+    for run in found:
+        flat = flatten(run.metrics)
+        values += [float(flat[k]) for k in keys if k in flat][:1]
+    return Spread(tuple(values))
+
+
+def frame_of(
+    lines: dict[str, Key], columns: dict[tuple[str, str], tuple[Sequence[Run], str]], corner: str = ""
+) -> pd.DataFrame:
+    """A frame of :class:`Spread`, a line a metric.
+
+    Args:
+        lines: label → key. ``columns``: (group, name) → runs, and what stands before the key in their records.
+        corner: head of the first column.
+    """
+    cells = {
+        column: [spread(found, tuple(prefix + k for k in ((key,) if isinstance(key, str) else key)))
+                 for key in lines.values()]
+        for column, (found, prefix) in columns.items()
+    }  # fmt: skip
+    return pd.DataFrame(cells, index=pd.Index(list(lines), name=corner))
+
+
+def without_empty_lines(frame: pd.DataFrame, group: str | None = None) -> pd.DataFrame:
+    """Drop the lines in which no cell (of a column group) has a value."""
+    cells = frame if group is None else frame[[group]]
+    return frame[[any(cell.values for cell in line) for line in cells.to_numpy()]]
+
+
+# --- what the runs are ------------------------------------------------------------------------------------------------
+
+
+def setting(found: RunRows) -> str:
+    """One sentence on data, size and seeds, from the records: for the note below a table."""
+    some = [run for group in found.values() for run in group]
+    if not some:
+        return "No runs."
+
+    def listed(values: Iterable) -> str:
+        return ", ".join(map(str, sorted(set(values))))
+
+    recipes = [run.recipe for run in some]
+    names = listed(DATASETS[r.dataset] for r in recipes)
+    first = some[0].record["videos"]
+    what = "clips" if recipes[0].dataset == "cad120_clips" else "videos"
+    size = f"{first[0]['train']} training and {first[0]['test']} test {what}"
+    if len(first) > 1:
+        size = f"{len(first)} folds, {sum(fold['test'] for fold in first)} test {what}"
+    seeds = sorted({r.seed for r in recipes})
+    return (f"{names}, data version {listed(run.record['data'] for run in some)}; profile "
+            f"{listed(r.profile for r in recipes)}; {size}; seed{'s' * (len(seeds) > 1)} {listed(seeds)}"
+            f"{' (mean ± standard deviation)' if len(seeds) > 1 else ''}; best epoch by "
+            f"{listed(r.select for r in recipes)}.")  # fmt: skip
+
+
+def repository() -> str:
+    """Address of the project's repository, from the package's metadata."""
+    links = (entry.partition(", ") for entry in metadata("proda-lib").get_all("Project-URL") or [])
+    return next((address for name, _, address in links if name == "Repository"), "")
+
+
+def records(found: RunRows) -> Table:
+    """Which runs a table was made of. Those of profile "reference" are committed, and link to their record."""
+    lines, seen = [], set()
+    for row, group in found.items():
+        for run in group:
+            if run.name in seen:
+                continue
+            seen.add(run.name)
+            record, name = run.record, run.name
+            if run.recipe.profile == "reference":
+                name = f'<a href="{repository()}/blob/main/results/runs/{run.name}.json">{run.name}</a>'
+            device = record["hardware"].get("gpu", record["hardware"]["device"])
+            lines.append((row, run.recipe.seed, name, f"{record['seconds']:.0f} s", device, record["commit"] or "–"))
+    frame = pd.DataFrame(lines, columns=["row", "seed", "record", "time", "device", "commit"])
+    return Table(frame.set_index("row"), "Recipe, versions, curves and all metrics: results/runs/ (committed) or the "
+                 "run store.")  # fmt: skip
+
+
+# --- sentences --------------------------------------------------------------------------------------------------------
+
+
+def differences(first: Sequence[Run], second: Sequence[Run], key: Key, other: Key | None = None) -> Spread:
+    """``first`` − ``second`` in a metric, seed by seed (seeds that only one of them has are left out)."""
+    values = {}
+    for group, wanted in ((first, key), (second, other or key)):
+        for run in group:
+            values.setdefault(run.recipe.seed, []).extend(spread([run], wanted).values)
+    return Spread(tuple(pair[0] - pair[1] for _, pair in sorted(values.items()) if len(pair) == 2))
+
+
+def compare(name: str, other: str, measure: str, difference: Spread, unit: str = "points") -> str:
+    """A sentence on which of two is higher, as the numbers have it."""
+    count = len(difference.values)
+    if not count:
+        return f"{measure}: {name} and {other} have no seed in common."
+    higher = sum(value > 0 for value in difference.values)
+    sign = "+" if difference.mean >= 0 else "−"
+    size = f"{sign}{abs(difference.mean):.{difference.digits}f}"
+    if count == 1:
+        return f"{measure}: {name} − {other} = {size} {unit} (one seed, so without a spread)."
+    size += f" ± {difference.sd:.{difference.digits}f}"
+    return f"{measure}: {name} − {other} = {size} {unit}; {name} is higher with {higher} of {count} seeds."
+
+
+def ordering(difference: Spread, expected: float) -> str:
+    """Whether the sign of ``expected`` (the paper's difference) is that of ours, seed by seed."""
+    count = len(difference.values)
+    same = sum(value * expected > 0 for value in difference.values)
+    if not count:
+        return "nothing to compare"
+    if count == 1:
+        return "the same ordering as the paper's, with one seed" if same else "the other ordering, with one seed"
+    if same == count:
+        return f"the paper's ordering holds with all {count} seeds"
+    return f"the paper's ordering holds with {same} of {count} seeds" if same else f"reversed with all {count} seeds"
+
+
+# --- the papers' numbers ----------------------------------------------------------------------------------------------
+
+
+def paper_table(name: str) -> dict[tuple[str, str], Spread]:
+    """Numbers of ``results/paper/NAME.csv`` by (row, column), as quoted in the paper.
+
+    Raises:
+        DataError: the file is missing or malformed; the message names row and column.
+    """
+    path = results_root() / "paper" / f"{name}.csv"
+    try:
+        with open(path, newline="") as file:
+            reader = csv.reader(file)
+            header, rows = next(reader, []), list(reader)
+    except OSError as error:
+        raise DataError(path, "file", str(error), "a table of a paper") from error
+    if tuple(header) != COLUMNS:
+        raise DataError(path, "header", ",".join(header), ",".join(COLUMNS))
+    found: dict[tuple[str, str], Spread] = {}
+    for number, row in enumerate(rows, 2):
+        if len(row) != len(COLUMNS):
+            raise DataError(path, f"row {number}", f"{len(row)} fields", f"{len(COLUMNS)} fields")
+        entry = dict(zip(COLUMNS, row, strict=True))
+        place = entry["row"], entry["column"]
+        if not all(entry[key] for key in ("table", "row", "column", "unit")):
+            raise DataError(path, f"row {number}", "an empty field", "table, row, column and unit")
+        if place in found:
+            raise DataError(path, f"row {number}", f"{place} again", "each row and column once")
+        for key in ("value", "spread"):
+            try:
+                good = math.isfinite(float(entry[key])) or key == "spread"
+            except ValueError:
+                good = key == "spread" and not entry[key]
+            if not good:
+                raise DataError(path, f"row {number}, {key}", repr(entry[key]), "a number")
+        digits = len(entry["value"].partition(".")[2])
+        found[place] = Spread((float(entry["value"]),), digits)
+    return found

@@ -1,0 +1,93 @@
+"""What is shown of a model is what it computes."""
+
+import numpy as np
+import pytest
+import torch
+
+from proda_lib.batch import collate
+from proda_lib.datasets import world
+from proda_lib.evaluation import explain
+from proda_lib.models.config import ModelConfig
+from proda_lib.models.proda import ProDA
+from proda_lib.specification import one_hot
+
+VOCABULARY = world.VOCABULARY
+
+
+@pytest.fixture(scope="module")
+def model():
+    torch.manual_seed(0)
+    config = ModelConfig(len(VOCABULARY.actions), len(VOCABULARY.objects), len(VOCABULARY.relations), width=16, heads=1,
+                         layers=2, depth=1, candidates=3)  # fmt: skip
+    return ProDA(config).eval()
+
+
+@pytest.fixture(scope="module")
+def graph():
+    return world.make_video(world.WorldConfig(), 1).sample_frames(16)
+
+
+@torch.no_grad()
+def test_look_agrees_with_the_model(model, graph):
+    saps = one_hot(graph.labels[:2], len(VOCABULARY.actions))
+    answers = explain.look(model, graph, saps)
+    batch = collate([graph])
+    out = model(batch, torch.from_numpy(saps), [0, 0])
+    for row, answer in enumerate(answers):
+        np.testing.assert_allclose(answer.a_s, torch.sigmoid(out.a_s.logits[row]), atol=1e-5)
+        np.testing.assert_allclose(answer.s, out.a_s.s[row], atol=1e-5)
+        assert answer.alpha.shape == (3, graph.num_slots, 16, 3) and answer.w.shape == (2, graph.num_edges, 16)
+        kept = batch.edge_slot.numpy()
+        part = out.w[:, row * len(kept) : (row + 1) * len(kept)].numpy()
+        np.testing.assert_allclose(np.nan_to_num(answer.w[:, kept]), part, atol=1e-5)
+        np.testing.assert_array_equal(np.isnan(answer.node_score), ~graph.present.T)
+    encoded, rows = model.encode(batch), batch.rows([0, 0])
+    given = model.prompts[0].candidates(torch.from_numpy(saps).float())
+    alpha = model.prompts[0].weights(encoded.nodes[rows.node], given, rows).unflatten(0, (2, -1)).numpy()
+    slots = batch.node_slot.numpy()
+    for row, answer in enumerate(answers):
+        there = graph.present.T[slots]
+        np.testing.assert_allclose(answer.alpha[0, slots][there], alpha[row][there], atol=1e-5)
+    assert not model.prompts[0]._forward_hooks and not model.readout_s.node_score._forward_hooks
+
+
+@torch.no_grad()
+def test_attention_is_what_the_block_does(model, graph):
+    spatial, temporal = explain.attention(model, graph)
+    np.testing.assert_allclose(np.nansum(spatial, -1), np.where(np.isnan(spatial[..., 0]), 0, 1), atol=1e-5)
+    block, seen = model.encoder.dual_ai.attention[1], {}
+    with explain.listening(block.qkv, lambda m, i, o: seen.update(qkv=o)), \
+         explain.listening(block.out, lambda m, i, o: seen.update(attended=i[0])):  # fmt: skip
+        model.encode(collate([graph], keep_absent=True))
+    value = seen["qkv"].unflatten(-1, (3, block.heads, -1))[:, :, 2]
+    attended = seen["attended"].unflatten(-1, (block.heads, -1))
+    there = ~np.isnan(temporal[..., 0])  # an absent frame attends to itself, which is of no use to anybody
+    mine = np.nan_to_num(temporal) @ value[:, :, 0].numpy()
+    np.testing.assert_allclose(mine[there], attended[:, :, 0].numpy()[there], atol=1e-5)
+    assert temporal.shape == (graph.num_slots + 1, 16, 16)
+
+
+def test_hiding_a_slot(model, graph):
+    hidden = explain.without_slot(graph, 1)
+    assert not hidden.present[:, 1].any() and hidden.edge_present[:, graph.edges[0] > 1].any()
+    change = explain.influence(model, graph)
+    assert np.isnan(np.diag(change)).all() and (change[~np.eye(len(change), dtype=bool)] >= 0).all()
+
+
+def test_carrier_weights_of_an_untrained_model_are_by_chance(model):
+    graphs = world.make_videos(world.WorldConfig(), "test", 6)
+    rows = explain.carrier_weights(model, graphs, 16)
+    assert [row["layer"] for row in rows] == [1, 2] and all(0.3 < row["other_auc"] < 0.7 for row in rows)
+    with pytest.raises(ValueError, match="carriers"):
+        explain.carrier_weights(model, [], 16)
+
+
+def test_norms_do_to_a_frame_what_they_say(model):
+    graphs = [g.sample_frames(16) for g in world.make_videos(world.WorldConfig(), "test", 3)]
+    batch = collate(graphs)
+    x, rows = explain.before_norm(model, batch, batch.labels.bool())
+    found = {name: explain.frame_statistics(v, rows) for name, v in explain.compare_norms(x, rows, 10).items()}
+    np.testing.assert_allclose(found["LayerNorm"][0], 0, atol=1e-5)
+    second_moment = found["VGNorm"][0] ** 2 + found["VGNorm"][1] ** 2
+    np.testing.assert_allclose(second_moment, 1, atol=0.05)  # around αμ_g, which is near the mean
+    assert set(found) == {"before", "VGNorm", "LayerNorm", "BatchNorm", "GraphNorm"}
