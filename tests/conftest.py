@@ -2,6 +2,10 @@ import os
 from pathlib import Path
 
 import pytest
+import torch
+
+# The tests are small and run side by side: more threads than cores make them many times slower.
+torch.set_num_threads(1)
 
 
 @pytest.fixture(scope="session")

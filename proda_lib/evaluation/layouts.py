@@ -1,4 +1,4 @@
-"""The tables of the results pages: which metric of which run stands where. The cells come from :mod:`.report`."""
+"""The tables of the results pages: which metric of which run stands where. The cells come from ``report.py``."""
 
 from __future__ import annotations
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import matplotlib.pyplot as plt
-from cycler import cycler
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
@@ -26,7 +25,7 @@ ROW = 0.22  #: inches, one row of a timeline or heat map
 def use() -> None:
     """Make this the style of all figures that follow."""
     plt.rcParams.update({
-        "axes.prop_cycle": cycler(color=COLOURS),
+        "axes.prop_cycle": plt.cycler(color=COLOURS),
         "axes.spines.top": False,
         "axes.spines.right": False,
         "axes.titlesize": 9,
