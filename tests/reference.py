@@ -109,13 +109,14 @@ def dual_ai(w: Weights, x: Array, mask: Array, heads: int, wiring: str) -> Array
         s1, t1 = spatial(0, x), temporal(1, x)
         s = net(0, temporal(2, s1) + spatial(3, s1) + s1)
         t = net(1, spatial(4, t1) + temporal(5, t1) + t1)
+        return layer_norm(w.part("fuse.2"), gelu(linear(w.part("fuse.0"), s + t)))
     else:
         a, b = spatial(0, x), temporal(1, x)  # spatial block on the temporal stream and the reverse; both start at x
         s, t = net(0, a + b + x), net(1, b + a + x)
         s, t = net(4, s), net(5, t)
         a, b = spatial(2, t), temporal(3, s)
         s, t = net(2, a + b + s), net(3, b + a + t)
-    return gelu(linear(w.part("fuse.0"), s + t))
+        return gelu(linear(w.part("fuse.0"), s + t))
 
 
 def stem(w: Weights, graph: SceneGraph) -> tuple[Array, Array]:

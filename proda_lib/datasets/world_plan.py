@@ -30,7 +30,7 @@ SHARED = (0.30, 0.47)
 #: The three phases of an action take 1..1 + PHASE_SPREAD shares of it, whatever their order.
 PHASE_SPREAD = 0.8
 #: An object is in view up to this share of the video before its first and after its last action.
-MARGIN = 0.08
+MARGIN = 0.3
 #: Of the 16 scenes, each action is at home in this many.
 HOME_SCENES = 4
 
@@ -61,11 +61,11 @@ class WorldConfig:
     scene_bias: float = 0.5
     held_out: float = 0.15
     second_person: float = 0.0
-    distraction: float = 0.9
+    distraction: float = 0.0
     distractors: int = 2
-    missing: float = 0.1
-    relation_noise: float = 0.08
-    extra_relations: float = 0.1
+    missing: float = 0.02
+    relation_noise: float = 0.02
+    extra_relations: float = 0.02
     box_noise: float = 0.02
 
     def __post_init__(self) -> None:

@@ -280,6 +280,7 @@ HEADLINE: dict[str, dict[str, tuple[str, Key]]] = {
         "no_prompt": ("no_prompt", "a_t/map"),
         "encoder only": ("encoder_only", "a_t/map"),
         "relation histogram": ("logistic", "relation_histogram/map"),
+        "relation histogram by object": ("logistic", "object_relation_histogram/map"),
         "class frequency": ("prompt_only", "frequency/map"),
     },
 }

@@ -20,13 +20,18 @@ def object_bag(graphs: Sequence[SceneGraph]) -> Float[np.ndarray, "V objects"]:
     return bag
 
 
-def relation_histogram(graphs: Sequence[SceneGraph]) -> Float[np.ndarray, "V F"]:
+def object_relation_histogram(graphs: Sequence[SceneGraph]) -> Float[np.ndarray, "V F"]:
     """(videos, objects · R) share of frames in which an object of a class is in a relation; order is forgotten."""
     vocabulary = graphs[0].vocabulary
     histogram = np.zeros((len(graphs), len(vocabulary.objects), len(vocabulary.relations)))
     for row, graph in zip(histogram, graphs, strict=True):
         np.add.at(row, graph.classes[graph.edges[0]], graph.relations.mean(0))
     return histogram.reshape(len(graphs), -1)
+
+
+def relation_histogram(graphs: Sequence[SceneGraph]) -> Float[np.ndarray, "V R"]:
+    """(videos, R) how often each relation occurs, per frame: order and objects are forgotten."""
+    return np.stack([graph.relations.sum(1).mean(0) for graph in graphs])
 
 
 def logistic_scores(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import torch
@@ -21,11 +22,18 @@ class ReadoutOutput:
     feature: Float[Tensor, "G D"]
 
 
+#: Probability that every class starts with.
+PRIOR = 0.05
+
+
 class Readout(nn.Module):
     """FFN → node score → Σ over nodes → FFN → frame score s → Σ over frames → FFN → linear.
 
     Scores are sigmoids of MLPs and the weighted sums are not divided by their weights, as the text has it. Absent nodes
     and absent frames weigh nothing. ``s`` is returned as it is; :func:`localization_score` squares and scales it.
+
+    The last layer's bias starts at the log-odds of :data:`PRIOR`, since most actions are absent from most videos: from
+    0, the first epoch is spent on learning just that.
 
     Shapes: nodes (V', N, D) → see :class:`ReadoutOutput`.
     """
@@ -36,6 +44,7 @@ class Readout(nn.Module):
         self.node_ffn, self.node_score = FFN(width, dropout), MLP(width, hidden, 1)
         self.frame_ffn, self.frame_score = FFN(width, dropout), MLP(width, hidden, 1)
         self.video_ffn, self.classifier = FFN(width, dropout), nn.Linear(width, classes)
+        nn.init.constant_(self.classifier.bias, math.log(PRIOR / (1 - PRIOR)))
 
     def forward(self, nodes: Float[Tensor, "Vr N D"], rows: GraphRows, frame_mask: Tensor) -> ReadoutOutput:
         """``frame_mask``: (B, N) of the batch that the rows copy."""

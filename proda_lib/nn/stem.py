@@ -11,11 +11,19 @@ from proda_lib.errors import GraphError
 from proda_lib.nn.blocks import MLP
 
 
+def sinusoids(frames: int, width: int) -> Float[Tensor, "N D"]:
+    """Sines and cosines that go through 1 to N / 2 half-waves over the N frames; each has amplitude 1."""
+    half_waves = torch.linspace(1.0, max(frames / 2, 1.0), -(-width // 2))
+    angle = torch.pi * torch.linspace(0.0, 1.0, frames)[:, None] * half_waves
+    return torch.cat([angle.sin(), angle.cos()], -1)[:, :width].contiguous()
+
+
 class Stem(nn.Module):
     """f = MLP([appearance, W_b box]) + temporal position, for every node and for the whole frame.
 
     Appearance is the visual adapter's output (F → D). Without visual features a class embedding takes its place, and
-    a learned token stands for the whole frame. The whole frame is one more node with box (0, 0, 1, 1).
+    a learned token stands for the whole frame. The whole frame is one more node with box (0, 0, 1, 1). The position is
+    learned, and starts as :func:`sinusoids`: from small noise, the order of the frames is hardly ever discovered.
 
     Shapes: batch of V node tracks and B videos over N frames → nodes (V, N, D), whole frames (B, N, D), and the
     adapter's output (V, N, D) for ``graph_supervision``.
@@ -31,7 +39,7 @@ class Stem(nn.Module):
             self.whole_frame = nn.Parameter(torch.randn(width) * 0.02)
         self.box = nn.Linear(4, width)
         self.fuse = MLP(2 * width, width, width)
-        self.position = nn.Parameter(torch.randn(frames, width) * 0.02)
+        self.position = nn.Parameter(sinusoids(frames, width))
         self.register_buffer("whole_box", torch.tensor([0.0, 0.0, 1.0, 1.0]), persistent=False)
 
     def forward(

@@ -20,12 +20,13 @@ class DualAI(nn.Module):
     each its own weights, and x the input:
 
     ``figure5``: s1 = S(x), t1 = T(x); spatial-first stream s2 = MLP(T(s1) + S(s1) + s1), temporal-first stream
-    t2 = MLP(S(t1) + T(t1) + t1).
+    t2 = MLP(S(t1) + T(t1) + t1). The end, GELU(W (s2 + t2)), gets a LayerNorm, as streams of pre-norm blocks usually do:
+    without it, what all nodes have in common grows in training until it drowns the class embedding added next.
 
     ``released`` (the public code): both streams start at x. Layer 1: a = S(t), b = T(s); s ← MLP(a + b + s),
-    t ← MLP(b + a + t). A two-layer MLP per stream, then layer 2 does the same again.
+    t ← MLP(b + a + t). A two-layer MLP per stream, then layer 2 does the same again. It ends in GELU(W (s + t)).
 
-    Both end in GELU(W (s + t)). Shapes: x (S, N, D) tracks, mask (S, N), ``spatial`` says which tracks share a frame
+    Shapes: x (S, N, D) tracks, mask (S, N), ``spatial`` says which tracks share a frame
     (:func:`~proda_lib.nn.blocks.over_nodes`) → (S, N, D).
     """
 
@@ -35,7 +36,8 @@ class DualAI(nn.Module):
         attention = 6 if wiring == "figure5" else 4
         self.attention = nn.ModuleList(SelfAttentionBlock(width, heads, dropout) for _ in range(attention))
         self.mlps = nn.ModuleList(MLP(width, width, width) for _ in range(2 if wiring == "figure5" else 6))
-        self.fuse = nn.Sequential(nn.Linear(width, width), nn.GELU())
+        norm = nn.LayerNorm(width) if wiring == "figure5" else nn.Identity()
+        self.fuse = nn.Sequential(nn.Linear(width, width), nn.GELU(), norm)
 
     def forward(
         self, x: Float[Tensor, "S N D"], mask: Bool[Tensor, "S N"], spatial: Attend
@@ -97,6 +99,7 @@ class VideoEncoder(nn.Module):
         self.ffn = FFN(width, dropout)
         self.edge = MLP(3 * width, width, width)
         self.relation = nn.Linear(relations, width, bias=False)
+        nn.init.normal_(self.relation.weight)  # W_r r is a sum of embeddings, so it starts as nn.Embedding does
 
     def forward(self, batch: SceneGraphBatch) -> EncodedVideos:
         nodes, whole, adapted = self.stem(batch)

@@ -10,7 +10,12 @@ import numpy as np
 from proda_lib.datasets.registry import Split
 from proda_lib.evaluation.prompt_only import class_frequency, frequency_rule_scores, trained_prompt_only_scores
 from proda_lib.evaluation.protocols import PaperProtocol, label_free_scores, paper_protocol, predict, recognition
-from proda_lib.evaluation.simple_controls import logistic_scores, object_bag, relation_histogram
+from proda_lib.evaluation.simple_controls import (
+    logistic_scores,
+    object_bag,
+    object_relation_histogram,
+    relation_histogram,
+)
 from proda_lib.graph import SceneGraph
 from proda_lib.models.saved import SavedModel
 from proda_lib.training.data import split_validation
@@ -64,7 +69,11 @@ def _prompt_only(recipe: Recipe, split: Split) -> Scores:
 
 def _logistic(split: Split) -> Scores:
     labels = np.stack([g.multi_hot() for g in split.train])
-    features = {"object_bag": object_bag, "relation_histogram": relation_histogram}
+    features = {
+        "object_bag": object_bag,
+        "relation_histogram": relation_histogram,
+        "object_relation_histogram": object_relation_histogram,
+    }
     return {name: logistic_scores(f(split.train), labels, f(split.test)) for name, f in features.items()}, {}
 
 

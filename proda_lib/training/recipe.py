@@ -140,15 +140,17 @@ PROFILES: dict[str, dict] = {
     "smoke": {
         "train_videos": 24, "test_videos": 12, "width": 16, "heads": 2, "layers": 1, "depth": 1, "candidates": 3,
         "batch_videos": 8, "pretrain_epochs": 1, "posttrain_epochs": 1, "pretrain_lr": 2e-3, "posttrain_lr": 1e-3,
-        "scan": False,
+        "warmup": 0.2, "scan": False,
     },
     "quick": {
-        "train_videos": 200, "test_videos": 80, "width": 32, "heads": 2, "layers": 2, "depth": 1, "candidates": 5,
-        "pretrain_epochs": 3, "posttrain_epochs": 1, "pretrain_lr": 2e-3, "posttrain_lr": 1e-3, "scan": False,
+        "train_videos": 200, "test_videos": 80, "width": 32, "heads": 2, "layers": 1, "depth": 1, "candidates": 5,
+        "pretrain_epochs": 3, "posttrain_epochs": 1, "pretrain_lr": 2e-3, "posttrain_lr": 1e-3, "warmup": 0.2,
+        "scan": False,
     },
     "reference": {
-        "train_videos": 2000, "test_videos": 500, "width": 128, "heads": 4, "batch_videos": 16,
-        "pretrain_epochs": 10, "posttrain_epochs": 4, "pretrain_lr": 1e-3, "posttrain_lr": 5e-4, "clip": 1.0,
+        "train_videos": 6000, "test_videos": 300, "width": 64, "heads": 4, "layers": 1, "depth": 1, "candidates": 5,
+        "batch_videos": 32, "dropout": 0.0, "pretrain_epochs": 1, "posttrain_epochs": 1, "pretrain_lr": 2e-3,
+        "posttrain_lr": 2e-3, "warmup": 0.15,
     },
     "paper": {},
 }  # fmt: skip
@@ -157,9 +159,10 @@ PROFILES: dict[str, dict] = {
 CAD120_PROFILES: dict[str, dict] = {
     "smoke": {"frames": 4},
     "quick": {"frames": 8, "pretrain_epochs": 6, "posttrain_epochs": 2},
-    "reference": {"batch_videos": 8, "pretrain_epochs": 30, "posttrain_epochs": 10},
+    "reference": {"frames": 8, "width": 32, "batch_videos": 8, "pretrain_epochs": 8, "posttrain_epochs": 2,
+                  "dropout": 0.1},
     "paper": {"pretrain_epochs": 60, "posttrain_epochs": 20},
-}
+}  # fmt: skip
 
 
 def make_recipe(profile: str, **changes) -> Recipe:
