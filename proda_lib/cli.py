@@ -43,7 +43,9 @@ def train(
 
 
 @app.command()
-def evaluate(run: Annotated[str, typer.Argument(help="Name of a run.")], device: Annotated[str, DEVICE] = "cpu") -> None:
+def evaluate(
+    run: Annotated[str, typer.Argument(help="Name of a run.")], device: Annotated[str, DEVICE] = "cpu"
+) -> None:
     """Load a run's weights, score its test videos again, and print the metrics.
 
     \b

@@ -59,7 +59,8 @@ def _frame_svg(graph: SceneGraph, frame: int) -> str:
             f'stroke="{_colour(slot)}" stroke-width="2"/>'
             f'<text x="{x + 3:.0f}" y="{y + 12:.0f}" font-size="11" fill="{_colour(slot)}">{_name(graph, slot)}</text>'
         )
-    caption = f'<text x="4" y="{HEIGHT - 5}" font-size="10" fill="#555">frame {frame}, {graph.times[frame]:.1f} s</text>'
+    words = f"frame {frame}, {graph.times[frame]:.1f} s"
+    caption = f'<text x="4" y="{HEIGHT - 5}" font-size="10" fill="#555">{words}</text>'
     return f'<svg width="{WIDTH}" height="{HEIGHT}" role="img">{"".join(parts)}{caption}</svg>'
 
 

@@ -131,7 +131,11 @@ def test_every_pair_once_in_an_epoch_and_order_depends_on_seed_and_epoch_only():
 
     def rows(epoch: int, start: int = 0) -> list:
         loader, _ = data.epoch_loader(graphs, recipe, epoch, start)
-        return [(r.batch.videos[v], tuple(np.flatnonzero(s))) for r in loader for v, s in zip(r.row_video, r.sap.numpy())]
+        return [
+            (r.batch.videos[v], tuple(np.flatnonzero(s)))
+            for r in loader
+            for v, s in zip(r.row_video, r.sap.numpy(), strict=True)
+        ]
 
     first = rows(0)
     assert len(first) == sum(2 * len(g.labels) + 1 for g in graphs)

@@ -76,7 +76,7 @@ def test_sizes_of_a_video(videos):
     objects = np.array([graph.num_slots - 1 for graph in videos])
     assert objects.min() >= 1 and objects.max() <= 9 and 3.5 < objects.mean() < 5.5
     assert all(graph.classes[0] == 0 and len(set(graph.classes[1:])) == graph.num_slots - 1 for graph in videos)
-    assert 1.5 < np.mean([graph.present[:, 1:].sum(1).mean() for graph in videos]) < 3.5
+    assert 1.5 < np.mean([graph.present[:, 1:].sum(1).mean() for graph in videos]) < 4
     missed = [graph.present[:, 1:].all() for graph in videos]
     assert not any(missed)
 

@@ -28,8 +28,7 @@ def expand(app, docname: str, source: list[str]) -> None:
     def section(match: re.Match) -> str:
         names = [module for name in match[1].split() for module in modules(name)]
         return "\n\n".join(
-            f"## `{name}`\n\n```{{eval-rst}}\n.. automodule:: {name}\n   :members:\n```"
-            for name in names
+            f"## `{name}`\n\n```{{eval-rst}}\n.. automodule:: {name}\n   :members:\n```" for name in names
         )
 
     source[0] = BLOCK.sub(section, source[0])
@@ -58,7 +57,7 @@ def plain(app, what, name, obj, options, lines: list[str]) -> None:
             mode = "section" if SECTION.match(line) else "markup" if item or line.endswith("::") else "text"
             literal = item and item[1] in ("..", ">>>")
             marker = item[0] if item and not literal else ""
-            result.append(line if literal else marker + escape(line[len(marker):]))
+            result.append(line if literal else marker + escape(line[len(marker) :]))
             continue
         if mode == "text":
             result += ["", "::", ""] if result and result[-1] else ["::", ""]

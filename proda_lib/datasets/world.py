@@ -8,7 +8,7 @@ How a video comes about:
    sentence of :mod:`proda_lib.datasets.world_actions`: it spells the track's actions (at most two, one after the
    other), or moves without meaning, or stands still. Tracks are independent, so actions overlap in time, on one object
    and on several.
-3. An object is in view around its actions only, as in Action Genome, and is missed in some of those frames.
+3. An object is in view around its actions, as in Action Genome, and is missed in a few of those frames.
 4. Boxes follow the contacting and spatial relations: what is held moves with the person, what is not stays where it
    is. Attention leaves no trace in the boxes.
 5. Noise: relations are replaced or added, boxes jitter. Labels and segments are exact.

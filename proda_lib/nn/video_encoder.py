@@ -20,8 +20,8 @@ class DualAI(nn.Module):
     each its own weights, and x the input:
 
     ``figure5``: s1 = S(x), t1 = T(x); spatial-first stream s2 = MLP(T(s1) + S(s1) + s1), temporal-first stream
-    t2 = MLP(S(t1) + T(t1) + t1). The end, GELU(W (s2 + t2)), gets a LayerNorm, as streams of pre-norm blocks usually do:
-    without it, what all nodes have in common grows in training until it drowns the class embedding added next.
+    t2 = MLP(S(t1) + T(t1) + t1). The end, GELU(W (s2 + t2)), gets a LayerNorm, as streams of pre-norm blocks usually
+    do: without it, what all nodes have in common grows in training until it drowns the class embedding added next.
 
     ``released`` (the public code): both streams start at x. Layer 1: a = S(t), b = T(s); s ← MLP(a + b + s),
     t ← MLP(b + a + t). A two-layer MLP per stream, then layer 2 does the same again. It ends in GELU(W (s + t)).
@@ -39,9 +39,7 @@ class DualAI(nn.Module):
         norm = nn.LayerNorm(width) if wiring == "figure5" else nn.Identity()
         self.fuse = nn.Sequential(nn.Linear(width, width), nn.GELU(), norm)
 
-    def forward(
-        self, x: Float[Tensor, "S N D"], mask: Bool[Tensor, "S N"], spatial: Attend
-    ) -> Float[Tensor, "S N D"]:
+    def forward(self, x: Float[Tensor, "S N D"], mask: Bool[Tensor, "S N"], spatial: Attend) -> Float[Tensor, "S N D"]:
         def S(index: int, x: Tensor) -> Tensor:
             return self.attention[index](x, mask, spatial)
 
