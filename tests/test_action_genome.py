@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from proda_lib.datasets import action_genome as ag
+from proda_lib.datasets import action_genome_files as ag_files
 from proda_lib.datasets.action_genome import check_action_genome, read_action_genome
 from proda_lib.datasets.charades import NO_ACTIONS, OVERRUN, REVERSED, read_charades, read_classes
 from proda_lib.datasets.report import Report
@@ -90,7 +91,7 @@ def test_scene_graph_of_a_video(release):
     assert graph.labels.tolist() == [0, 1] and graph.segments.tolist() == [[1, 4.5], [0, 2]]
     assert graph.vocabulary.scenes[graph.scene] == "Kitchen" and graph.vocabulary.actions == ("Hold", "Put")
     assert other.video == "BBBBB" and other.times.tolist() == [5 / 29.97] and other.labels.shape == (0,)
-    assert report.quirks == {ag.NO_PERSON: 1, NO_ACTIONS: 1}
+    assert report.quirks == {ag_files.NO_PERSON: 1, NO_ACTIONS: 1}
 
 
 def test_splits(release):
@@ -120,13 +121,13 @@ def test_more_objects_than_slots(release):
 
 
 QUIRKS = {
-    ag.MANY_PERSONS: lambda r: r.persons.update(
+    ag_files.MANY_PERSONS: lambda r: r.persons.update(
         {B1: person((0, 0, 9, 9), (100, 0, 150, 50), bbox_score=np.array([0.2, 0.9]))}),
-    ag.OUTSIDE: lambda r: r.objects[B1][0].update(bbox=(-10, -5, 225, 106)),
-    ag.INVISIBLE: lambda r: r.objects[B1].append({**thing("table", split="test"), "visible": False}),
-    ag.REPEATED: lambda r: r.objects[B1].append(thing("dish", (1, 1, 2, 2), ["unsure"], split="test")),
+    ag_files.OUTSIDE: lambda r: r.objects[B1][0].update(bbox=(-10, -5, 225, 106)),
+    ag_files.INVISIBLE: lambda r: r.objects[B1].append({**thing("table", split="test"), "visible": False}),
+    ag_files.REPEATED: lambda r: r.objects[B1].append(thing("dish", (1, 1, 2, 2), ["unsure"], split="test")),
     ag.LATE: lambda r: r.fps.update({"BBBBB.mp4": 1.2}),
-    ag.UNLISTED: lambda r: r.frames.remove(A2),
+    ag_files.UNLISTED: lambda r: r.frames.remove(A2),
 }  # fmt: skip
 
 
@@ -135,11 +136,11 @@ def test_quirks_are_counted(release, quirk):
     QUIRKS[quirk](release)
     report = Report()
     graph = release.read(report=report)[-1]
-    assert report.quirks == {ag.NO_PERSON: 1, NO_ACTIONS: 1, quirk: 1}
+    assert report.quirks == {ag_files.NO_PERSON: 1, NO_ACTIONS: 1, quirk: 1}
     assert graph.classes.tolist() == [0, DISH] and names(graph.relations[0, 0]) == {"looking_at"}
-    if quirk == ag.MANY_PERSONS:
+    if quirk == ag_files.MANY_PERSONS:
         assert graph.boxes[0, 0].tolist() == [0.5, 0, 0.75, 0.5]
-    if quirk == ag.OUTSIDE:
+    if quirk == ag_files.OUTSIDE:
         assert graph.boxes[0, 1].tolist() == [0, 0, 1, 1]
     if quirk == ag.LATE:
         assert graph.times.tolist() == [4]
@@ -266,7 +267,7 @@ def test_real_frames(shared_data):
     graphs = read_action_genome(*shared_arguments(shared_data), report=report)
     frames = {g.video: g.num_frames for g in graphs}
     assert frames == {"LEG82": 57, "0BNML": 52, "0TXYV": 29, "EK19H": 14, "M6ERH": 14}
-    assert report.quirks == {ag.NO_PERSON: 7, OVERRUN: 14596 + 5027, REVERSED: 7, NO_ACTIONS: 174 + 49}
+    assert report.quirks == {ag_files.NO_PERSON: 7, OVERRUN: 14596 + 5027, REVERSED: 7, NO_ACTIONS: 174 + 49}
     assert sum(g.present[:, 0].sum() for g in graphs) == 159 and sum(g.present[:, 1:].sum() for g in graphs) == 470
     assert all(len(g.labels) and g.scene >= 0 and g.times[-1] < g.duration for g in graphs)
     assert {g.video for g in read_action_genome(*shared_arguments(shared_data), split="test")} == {"M6ERH"}

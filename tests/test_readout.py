@@ -1,7 +1,7 @@
 import numpy as np
 import torch
 
-from proda_lib.nn.readout import Readout, localization_score
+from proda_lib.nn.readout import PRIOR, Readout, localization_score
 from tests import reference
 from tests.graphs import check_gradients, dense_masks, randn, random_rows, randomize, unpack
 
@@ -42,3 +42,8 @@ def test_localization_score():
     s = torch.tensor([[0.2, 0.4, 0.1], [0.5, 0.0, 0.5], [0.0, 0.0, 0.0]])
     expected = torch.tensor([[0.25, 1.0, 0.0625], [1.0, 0.0, 1.0], [0.0, 0.0, 0.0]])
     torch.testing.assert_close(localization_score(s), expected)
+
+
+def test_every_class_starts_at_the_prior():
+    classifier = Readout(8, 5).classifier
+    assert torch.allclose(torch.sigmoid(classifier.bias), torch.full((5,), PRIOR))

@@ -7,7 +7,7 @@ import torch
 from proda_lib.batch import collate
 from proda_lib.errors import GraphError
 from proda_lib.nn.blocks import over_nodes
-from proda_lib.nn.stem import Stem
+from proda_lib.nn.stem import Stem, sinusoids
 from proda_lib.nn.video_encoder import DualAI, VideoEncoder
 from tests import reference
 from tests.graphs import R, double, make_graph, make_graphs, randn, randomize
@@ -118,3 +118,11 @@ def test_two_attentions_reach_every_node_over_one_other(wiring):
     expected = neighbours(neighbours(start))
     assert 0 < expected.sum() < exists.sum()
     assert torch.equal(batch.boxes.grad.abs().sum(-1) > 0, expected)
+
+
+def test_temporal_position_starts_as_distinct_sinusoids():
+    for frames, width in ((16, 64), (5, 7), (1, 4)):
+        start = sinusoids(frames, width)
+        assert start.shape == (frames, width) and start.abs().max() <= 1 and start.is_contiguous()
+        apart = torch.cdist(start, start) + torch.eye(frames)
+        assert apart.min() > 0.1

@@ -8,45 +8,31 @@ Slot 0 is the person, then one slot per object class, in the order of the vocabu
 person in both directions, and both edges carry the object's relation vector. Object boxes are (x, y, w, h) and person
 boxes x1y1x2y2, both in pixels of the frame, whose (width, height) is ``bbox_size`` in ``person_bbox.pkl``.
 
-The constants below in capitals are the accepted quirks, counted under their text in ``Report.quirks``.
+The constants in capitals, here and in ``action_genome_files.py``, are the accepted quirks, counted under their text in
+``Report.quirks``.
 """
 
 from __future__ import annotations
 
-import math
 import os
-import re
 import warnings
-from collections import defaultdict
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
+from proda_lib.datasets.action_genome_files import Reader, Tracks, key_of, load_dict, positive
 from proda_lib.datasets.charades import CharadesVideo, read_charades, read_classes
 from proda_lib.datasets.report import Report
-from proda_lib.datasets.safe_pickle import safe_load
 from proda_lib.errors import DataError, GraphError
 from proda_lib.graph import SceneGraph
 from proda_lib.vocabulary import ACTION_GENOME_OBJECTS, ACTION_GENOME_RELATIONS, CHARADES_SCENES, Vocabulary
 
-#: Part of the frame's side by which a box may stand out and still be clipped instead of refused.
-MAX_OUTSIDE = 0.1
 #: Seconds by which a frame may come after the end of its video and still be moved there instead of refused.
 MAX_LATE = 0.5
 
-NO_PERSON = "frame without a person box (person absent)"
-MANY_PERSONS = "frame with several person boxes (best score kept)"
-OUTSIDE = "box partly outside its frame (clipped)"
-INVISIBLE = "object marked invisible with a box (absent)"
-REPEATED = "object class repeated in a frame (first visible kept)"
 MANY_OBJECTS = "video with more object classes than slots (most often present kept)"
 LATE = "frame after the end of its video (moved to the end)"
-UNLISTED = "frame in the pickles but not in frame_list.txt (left out)"
-
-_RELATION_KEYS = ("attention_relationship", "spatial_relationship", "contacting_relationship")
-_Box = tuple[float, float, float, float]
 
 
 def action_genome_vocabulary(actions: Sequence[str]) -> Vocabulary:
@@ -71,7 +57,7 @@ def read_action_genome(annotations_dir: str | os.PathLike, charades_csvs: Sequen
 
     Raises:
         DataError: a file is missing, cut off or hostile; a listed frame is absent from a pickle; a class, relation or
-            split is unknown; a box is NaN, inverted or outside its frame by more than :data:`MAX_OUTSIDE`; an object
+            split is unknown; a box is NaN, inverted or outside its frame by more than ``MAX_OUTSIDE``; an object
             marked visible has no box; a video is in no csv or has no frame rate; a frame comes more than
             :data:`MAX_LATE` seconds after its video.
     """
@@ -87,8 +73,8 @@ def read_action_genome(annotations_dir: str | os.PathLike, charades_csvs: Sequen
             if video.id in videos:
                 report.fault(csv_path, video.id, "a video that another csv has too", "each video once")
             videos[video.id] = video
-    reader = _Reader(Path(annotations_dir), report)
-    rates = _load_dict(Path(fps_file), report)
+    reader = Reader(Path(annotations_dir), report)
+    rates = load_dict(Path(fps_file), report)
     vocabulary, graphs, crowded = action_genome_vocabulary(actions), [], report.quirks[MANY_OBJECTS]
     for name, frames in reader.frames_by_video().items():
         before = len(report.errors)
@@ -98,7 +84,7 @@ def read_action_genome(annotations_dir: str | os.PathLike, charades_csvs: Sequen
         if video is None:
             csvs = ", ".join(str(path) for path in charades_csvs)
             report.fault(reader.list_file, name, "no row in the csv", f"a row in {csvs}")
-        if not _positive(rate):
+        if not positive(rate):
             found = "no frame rate" if rate is None else repr(rate)
             report.fault(fps_file, f"{name}.mp4", found, "a positive number of frames per second")
         tracks = reader.tracks(name, frames)
@@ -107,7 +93,7 @@ def read_action_genome(annotations_dir: str | os.PathLike, charades_csvs: Sequen
         times = np.array(frames) / rate
         for number, time in zip(frames, times, strict=True):
             if time > video.length + MAX_LATE:
-                report.fault(reader.list_file, _key(name, number), f"a frame at {time:.2f} s (rate {rate:g})",
+                report.fault(reader.list_file, key_of(name, number), f"a frame at {time:.2f} s (rate {rate:g})",
                              f"a time in the video of {video.length:g} s")  # fmt: skip
             elif time > video.length:
                 report.quirks[LATE] += 1
@@ -131,17 +117,7 @@ def check_action_genome(annotations_dir: str | os.PathLike, charades_csvs: Seque
     return report
 
 
-class _Tracks:
-    """What the files say about one video: a box per frame and class, and the relations that go with it."""
-
-    def __init__(self, num_frames: int):
-        shape = (num_frames, len(ACTION_GENOME_OBJECTS))
-        self.boxes = np.zeros((*shape, 4), dtype=np.float32)
-        self.present = np.zeros(shape, dtype=bool)
-        self.relations = np.zeros((*shape, len(ACTION_GENOME_RELATIONS)), dtype=bool)
-
-
-def _graph(video: CharadesVideo, vocabulary: Vocabulary, times: np.ndarray, tracks: _Tracks, max_objects: int,
+def _graph(video: CharadesVideo, vocabulary: Vocabulary, times: np.ndarray, tracks: Tracks, max_objects: int,
            report: Report) -> SceneGraph:  # fmt: skip
     """Keep the classes that occur, put the person first and join it with each object in both directions."""
     frequency = tracks.present[:, 1:].sum(axis=0)
@@ -168,194 +144,3 @@ def _graph(video: CharadesVideo, vocabulary: Vocabulary, times: np.ndarray, trac
         labels=video.labels,
         scene=video.scene,
     )
-
-
-class _Reader:
-    """Action Genome's own five files."""
-
-    def __init__(self, folder: Path, report: Report):
-        self.report = report
-        self.list_file = folder / "frame_list.txt"
-        self.objects_file, self.persons_file = folder / "object_bbox_and_relationship.pkl", folder / "person_bbox.pkl"
-        self.classes = _check_names(folder / "object_classes.txt", ACTION_GENOME_OBJECTS, report)
-        self.relations = _check_names(folder / "relationship_classes.txt", ACTION_GENOME_RELATIONS, report)
-        self.object_records = _load_dict(self.objects_file, report)
-        self.person_records = _load_dict(self.persons_file, report)
-
-    def frames_by_video(self) -> dict[str, list[int]]:
-        """{video: sorted frame numbers} of ``frame_list.txt``."""
-        videos: dict[str, list[int]] = defaultdict(list)
-        listed = set()
-        for line, key in enumerate(_lines(self.list_file, self.report), 1):
-            match = re.fullmatch(r"([^/]+)\.mp4/([0-9]{6})\.png", key)
-            if not match:
-                self.report.fault(self.list_file, f"line {line}", repr(key), '"VIDEO.mp4/NNNNNN.png"')
-            elif key in listed:
-                self.report.fault(self.list_file, f"line {line}", f"{key} again", "each frame once")
-            else:
-                videos[match[1]].append(int(match[2]))
-            listed.add(key)
-        if unlisted := len((self.object_records.keys() | self.person_records.keys()) - listed):
-            self.report.quirks[UNLISTED] += unlisted
-        return {name: sorted(numbers) for name, numbers in videos.items()}
-
-    def split(self, name: str, frames: list[int]) -> str | None:
-        """The split that the video's objects name; None after a fault."""
-        records = [r for n in frames for r in self._list(_key(name, n)) if isinstance(r, dict)]
-        metadata = [r.get("metadata") for r in records]
-        found = {str(m.get("set") if isinstance(m, dict) else m) for m in metadata}
-        if len(found) == 1 and found <= {"train", "test"}:
-            return found.pop()
-        self.report.fault(self.objects_file, f"{name} metadata set", sorted(found) or "none", '"train" or "test"')
-        return None
-
-    def tracks(self, name: str, frames: list[int]) -> _Tracks:
-        """Boxes and relations of one video; meaningless where a fault was recorded."""
-        tracks, keys = _Tracks(len(frames)), [_key(name, number) for number in frames]
-        records = [self.person_records.get(key) for key in keys]
-        sizes = [r.get("bbox_size") if isinstance(r, dict) else None for r in records]
-        known = next((size for size in sizes if size is not None), None)
-        for t, (key, record, size) in enumerate(zip(keys, records, sizes, strict=True)):
-            for source, file in ((self.person_records, self.persons_file), (self.object_records, self.objects_file)):
-                if key not in source:
-                    self.report.fault(file, key, "no entry", f"an entry, since {self.list_file.name} lists the frame")
-            if key not in self.person_records:
-                continue
-            if not isinstance(record, dict):
-                self.report.fault(self.persons_file, key, type(record).__name__, "a dict with bbox and bbox_size")
-                continue
-            size = known if size is None else size
-            if not isinstance(size, Sequence | np.ndarray) or len(size) != 2 or not all(map(_positive, size)):
-                self.report.fault(self.persons_file, f"{key} bbox_size", repr(size), "(width, height) in pixels")
-                continue
-            if (box := self._person(key, record, size)) is not None:
-                tracks.present[t, 0], tracks.boxes[t, 0] = True, box
-            for record in self._list(key):
-                self._object(key, record, size, tracks, t)
-        return tracks
-
-    def _list(self, key: str) -> Sequence[Any]:
-        records = self.object_records.get(key, ())
-        if isinstance(records, list | tuple):
-            return records
-        self.report.fault(self.objects_file, key, type(records).__name__, "a list of objects")
-        return ()
-
-    def _person(self, key: str, record: dict, size: Sequence[float]) -> _Box | None:
-        if record.get("bbox_mode", "xyxy") != "xyxy":
-            self.report.fault(self.persons_file, f"{key} bbox_mode", repr(record["bbox_mode"]), '"xyxy"')
-            return None
-        try:
-            boxes = np.asarray(() if record.get("bbox") is None else record["bbox"], dtype=np.float64).reshape(-1, 4)
-            scores = np.asarray(record.get("bbox_score", ()), dtype=np.float64).ravel()
-        except (TypeError, ValueError) as error:
-            self.report.fault(self.persons_file, f"{key} bbox", error, "boxes of four numbers and their scores")
-            return None
-        if not len(boxes):
-            self.report.quirks[NO_PERSON] += 1
-            return None
-        best = 0
-        if len(boxes) > 1:
-            self.report.quirks[MANY_PERSONS] += 1
-            best = int(scores.argmax()) if len(scores) == len(boxes) else 0
-        return self._box(self.persons_file, f"{key} bbox", boxes[best], size, corners=True)
-
-    def _object(self, key: str, record: Any, size: Sequence[float], tracks: _Tracks, t: int) -> None:
-        if not isinstance(record, dict) or not {"class", "bbox", "visible"} <= record.keys():
-            self.report.fault(self.objects_file, key, repr(record)[:80], "a dict with class, bbox and visible")
-            return
-        where = f"{key} {record['class']}"
-        number = self.classes.get(_letters(record["class"]), 0)
-        if not number:
-            self.report.fault(self.objects_file, f"{key} class", repr(record["class"]), "one of the 35 object classes")
-            return
-        if not isinstance(record["visible"], bool | np.bool):
-            self.report.fault(self.objects_file, f"{where} visible", repr(record["visible"]), "True or False")
-            return
-        if not record["visible"]:
-            if record["bbox"] is not None:
-                self.report.quirks[INVISIBLE] += 1
-            return
-        if record["bbox"] is None:
-            self.report.fault(self.objects_file, f"{where} bbox", "no box", "a box, since visible is True")
-            return
-        names = [name for group in _RELATION_KEYS for name in record.get(group) or ()]
-        for name in names:
-            if _letters(name) not in self.relations:
-                self.report.fault(self.objects_file, f"{where} relation", repr(name), "one of the 26 relations")
-        box = self._box(self.objects_file, f"{where} bbox", record["bbox"], size, corners=False)
-        if tracks.present[t, number]:
-            self.report.quirks[REPEATED] += 1
-        elif box is not None:
-            tracks.present[t, number], tracks.boxes[t, number] = True, box
-            tracks.relations[t, number, [self.relations.get(_letters(name), 0) for name in names]] = True
-
-    def _box(self, file: Path, where: str, raw: Any, size: Sequence[float], corners: bool) -> _Box | None:
-        """Normalised x1y1x2y2; None after a fault."""
-        kind = "x1, y1, x2, y2" if corners else "x, y, w, h"
-        expected = f"{kind} of a box in a frame of {size[0]} x {size[1]} (at most {MAX_OUTSIDE:.0%} outside)"
-        try:
-            x, y, a, b = (float(value) for value in raw)
-        except (TypeError, ValueError, OverflowError):
-            x = y = a = b = math.nan
-        (width, height), (right, bottom) = size, (a, b) if corners else (x + a, y + b)
-        x1, y1, x2, y2 = box = float(x / width), float(y / height), float(right / width), float(bottom / height)
-        outside = max(-x1, -y1, x2 - 1, y2 - 1)
-        clipped = tuple(min(max(side, 0.0), 1.0) for side in box)
-        sound = all(map(math.isfinite, box)) and x1 < x2 and y1 < y2 and outside <= MAX_OUTSIDE
-        if not sound or clipped[0] >= clipped[2] or clipped[1] >= clipped[3]:
-            self.report.fault(file, where, raw, expected)
-            return None
-        if outside > 0:
-            self.report.quirks[OUTSIDE] += 1
-        return clipped
-
-
-def _check_names(path: Path, names: Sequence[str], report: Report) -> dict[str, int]:
-    """{letters of the name: number}; the file must list the same names, in any order, with or without separators."""
-    numbers = {_letters(name): number for number, name in enumerate(names)}
-    found = list(_lines(path, report))
-    for line, name in enumerate(found, 1):
-        if _letters(name) not in numbers:
-            report.fault(path, f"line {line}", repr(name), "a name of the official release")
-    if found and (missing := numbers.keys() - set(map(_letters, found))):
-        report.fault(path, "file", f"no {', '.join(sorted(missing))}", f"all {len(names)} names")
-    return numbers
-
-
-def _lines(path: Path, report: Report) -> list[str]:
-    try:
-        lines = path.read_text(encoding="utf-8").split("\n")
-    except (OSError, UnicodeDecodeError) as error:
-        report.fault(path, "file", error, "a readable text file")
-        return []
-    lines = [line.strip() for line in lines]
-    while lines and not lines[-1]:
-        lines.pop()
-    if not lines:
-        report.fault(path, "file", "nothing", "one name a line")
-    return lines
-
-
-def _load_dict(path: Path, report: Report) -> dict:
-    try:
-        content = safe_load(path)
-    except DataError as error:
-        report.fault(path, error.where, error.found, error.expected)
-        return {}
-    if not isinstance(content, dict):
-        report.fault(path, "pickle", type(content).__name__, "a dict")
-        return {}
-    return content
-
-
-def _key(name: str, number: int) -> str:
-    return f"{name}.mp4/{number:06d}.png"
-
-
-def _letters(name: object) -> str:
-    return "".join(filter(str.isalpha, str(name).lower()))
-
-
-def _positive(value: object) -> bool:
-    return isinstance(value, int | float | np.integer | np.floating) and 0 < value < math.inf

@@ -95,10 +95,13 @@ def add_dataset(
     return target
 
 
+def charades_folder(root: Path) -> Path | None:
+    """Where Charades' csv files lie: ``root/charades``, else ``root/action_genome``, else None."""
+    return next((f for f in (root / "charades", root / "action_genome") if (f / CHARADES_CSVS[0]).is_file()), None)
+
+
 def check_dataset(name: str, root: str | os.PathLike | None = None) -> Report:
     """All faults and quirks of a data set under ``root``, in the layout that data/README.md gives.
-
-    Charades' files are looked for in ``root/charades``, then in ``root/action_genome``.
 
     Raises:
         DataError: no such data set, or its folder is not there.
@@ -106,7 +109,7 @@ def check_dataset(name: str, root: str | os.PathLike | None = None) -> Report:
     if name not in DATASETS:
         raise DataError("proda data check", "name", repr(name), f"one of {', '.join(DATASETS)}")
     root = data_root() if root is None else Path(root)
-    charades = next((f for f in (root / "charades", root / "action_genome") if (f / CHARADES_CSVS[0]).is_file()), None)
+    charades = charades_folder(root)
     folder = charades or root / name if name == "charades" else root / name
     if not folder.is_dir():
         raise DataError(folder, "folder", "nothing", "the data set; data/README.md tells how to put it there")

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from proda_lib.datasets import action_genome, cad120, world
-from proda_lib.datasets.install import known_checksums
+from proda_lib.datasets.install import CHARADES_CLASSES, CHARADES_CSVS, charades_folder, known_checksums
 from proda_lib.datasets.transforms import shuffle_frames, without_relations
 from proda_lib.errors import DataError
 from proda_lib.graph import SceneGraph
@@ -57,8 +57,9 @@ def load_splits(
         splits = _cad120(installed("cad120", "annotations"), whole_videos=name == "cad120")
     elif name == "action_genome":
         root = installed("action_genome", "annotations")
-        classes, rates = root / "Charades_v1_classes.txt", root / "star_video_fps"
-        csvs = {part: [root / f"Charades_v1_{part}.csv"] for part in ("train", "test")}
+        charades = charades_folder(data_root()) or root
+        classes, rates = charades / CHARADES_CLASSES, root / "star_video_fps"
+        csvs = {part: [charades / csv] for part, csv in zip(("train", "test"), CHARADES_CSVS, strict=True)}
         read = action_genome.read_action_genome
         splits = [Split(*(read(root / "annotations", csv, classes, rates, part) for part, csv in csvs.items()))]
     else:

@@ -20,7 +20,8 @@ class VGNorm(nn.Module):
 
     μ in R^N is the mean per frame over videos, nodes and channels; μ_g ← α_m μ_g + (1 − α_m) μ with α_m = 0.9.
     α, β, γ in R^N start at 1, 0, 1. Absent nodes are left out of every sum. Eq. (4) is read literally: μ_g, updated
-    first and detached, normalises in training too. The other reading is :class:`VGNormReleased`.
+    first and detached, normalises in training too. The other reading is :class:`VGNormReleased`. 1e-12 is added to the
+    variance, so that a frame whose nodes are all alike gives zeros, not NaN.
 
     Shapes: F (V', N', D) with N' <= N → same, zero where absent.
     """
