@@ -1,0 +1,46 @@
+"""The committed records: each is what its name says, and SSG-World holds what it was made for."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from proda_lib.evaluation.tables import by_page, table03, world_controls
+from proda_lib.training import runs
+from proda_lib.training.recipe import Recipe
+
+ROOT = Path(__file__).parents[1]
+RECORDS = sorted((ROOT / "results/runs").glob("*.json"))
+
+
+def metric(recipe: Recipe, key: str) -> float:
+    run = runs.committed(recipe)
+    assert run, f"no committed record of {recipe}"
+    return runs.flatten(run.metrics)[key]
+
+
+@pytest.mark.parametrize("path", RECORDS, ids=lambda path: path.stem)
+def test_record_is_what_its_name_says(path):
+    record = json.loads(path.read_text())
+    recipe = Recipe(**record["recipe"])
+    assert record["name"] == runs.run_name(recipe) == path.stem
+    assert recipe.profile == "reference" and record["metrics"] and record["seconds"] > 0
+    assert record["commit"] and not record["commit"].endswith("+changes")
+
+
+def test_every_record_is_shown_on_a_page():
+    shown = {runs.run_name(recipe) for recipes in by_page().values() for recipe in recipes}
+    assert RECORDS and {path.stem for path in RECORDS} <= shown
+
+
+def test_prompt_free_answer_beats_class_frequency_on_the_world():
+    a_m = metric(table03("reference", (0,))["DPM"][0], "a_m/map")
+    frequency = metric(table03("reference", (0,))["prompt_only"][0], "frequency/map")
+    assert a_m >= frequency + 20
+
+
+def test_no_prompt_beats_relation_histograms_on_the_world():
+    rows = world_controls("reference")
+    network = metric(rows["no_prompt"][0], "a_t/map")
+    assert 35 <= network <= 75
+    assert network >= metric(rows["logistic"][0], "relation_histogram/map") + 10
