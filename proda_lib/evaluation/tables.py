@@ -81,7 +81,7 @@ def by_page(profile: str = "reference", seeds: Sequence[int] = (0, 1, 2)) -> dic
     pages = {
         "data/world": [world_controls(profile, seeds)],
         "results/table03": [table03(profile, seeds)],
-        "results/cad120": [cad120(profile, seeds), cad120(profile, seeds, "cad120_clips")],
+        "results/cad120": [cad120(profile, seeds), cad120(profile, first, "cad120_clips")],
         "figures/localization": [localization(profile, seeds)],
         "paper_and_code": [presets(profile, first)],
     }

@@ -163,6 +163,8 @@ CAD120_PROFILES: dict[str, dict] = {
                   "dropout": 0.1},
     "paper": {"pretrain_epochs": 60, "posttrain_epochs": 20},
 }  # fmt: skip
+#: A clip has one label, so it has few specifications, and an epoch few steps.
+CLIPS_PROFILES: dict[str, dict] = {"reference": {"pretrain_epochs": 16, "posttrain_epochs": 8}}
 
 
 def make_recipe(profile: str, **changes) -> Recipe:
@@ -179,4 +181,6 @@ def make_recipe(profile: str, **changes) -> Recipe:
     sizes = PROFILES[profile]
     if str(changes.get("dataset", "world")).startswith("cad120"):
         sizes = {**sizes, **CAD120_PROFILES[profile]}
+    if changes.get("dataset") == "cad120_clips":
+        sizes = {**sizes, **CLIPS_PROFILES.get(profile, {})}
     return Recipe(**{"profile": profile, **sizes, **changes})
