@@ -77,8 +77,8 @@ def test_sizes_of_a_video(videos):
     assert objects.min() >= 1 and objects.max() <= 9 and 3.5 < objects.mean() < 5.5
     assert all(graph.classes[0] == 0 and len(set(graph.classes[1:])) == graph.num_slots - 1 for graph in videos)
     assert 1.5 < np.mean([graph.present[:, 1:].sum(1).mean() for graph in videos]) < 4
-    missed = [graph.present[:, 1:].all() for graph in videos]
-    assert not any(missed)
+    complete = np.mean([graph.present[:, 1:].all() for graph in videos])
+    assert complete < 0.05  # objects come and go, and are missed now and then
 
 
 def test_every_present_edge_has_relations_as_action_genome_annotates_them(videos):
