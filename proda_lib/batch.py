@@ -196,11 +196,9 @@ def collate(graphs: Sequence[SceneGraph], keep_absent: bool = False) -> SceneGra
         relations=tracks([g.relations[:, e].astype(np.float32) for g, e in zip(graphs, links, strict=True)]),
         edge_mask=tracks([g.edge_present[:, e] for g, e in zip(graphs, links, strict=True)]),
         frame_mask=frames([np.ones(g.num_frames, dtype=bool) for g in graphs]),
-        features=(
-            tracks([g.features[:, s].astype(np.float32) for g, s in zip(graphs, slots, strict=True)])
-            if visual
-            else None
-        ),  # fmt: skip
+        features=tracks([g.features[:, s].astype(np.float32) for g, s in zip(graphs, slots, strict=True)])
+        if visual
+        else None,
         frame_features=frames([g.frame_features.astype(np.float32) for g in graphs]) if whole else None,
         labels=torch.from_numpy(np.stack([g.multi_hot() for g in graphs]).astype(np.float32)),
         node_counts=tuple(node_counts),

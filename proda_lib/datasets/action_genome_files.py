@@ -208,6 +208,7 @@ def _lines(path: Path, report: Report) -> list[str]:
 
 
 def load_dict(path: Path, report: Report) -> dict:
+    """The dict in a pickle; empty after a fault."""
     try:
         content = safe_load(path)
     except DataError as error:
@@ -220,6 +221,7 @@ def load_dict(path: Path, report: Report) -> dict:
 
 
 def key_of(name: str, number: int) -> str:
+    """What the files call a frame of a video."""
     return f"{name}.mp4/{number:06d}.png"
 
 
@@ -228,4 +230,5 @@ def _letters(name: object) -> str:
 
 
 def positive(value: object) -> bool:
+    """Whether this is a finite number above 0."""
     return isinstance(value, int | float | np.integer | np.floating) and 0 < value < math.inf

@@ -205,12 +205,11 @@ def sentences(object_class: int, channel: str, actions: frozenset[int] = frozens
     if actions:
         for order in itertools.permutations(actions):
             for chosen in itertools.product(*(ACTIONS[number].words for number in order)):
-                between = [{one[-1], two[0]} for one, two in itertools.pairwise(chosen)]
-                for fill in itertools.product(*between):
-                    relations = [chosen[0][0], *chosen[0]]
-                    for word, gap in zip(chosen[1:], fill, strict=True):
-                        relations += [gap, *word]
-                    relations.append(chosen[-1][-1])
+                between = ({one[-1], two[0]} for one, two in itertools.pairwise(chosen))
+                for fill in itertools.product({chosen[0][0]}, *between, {chosen[-1][-1]}):
+                    relations = [fill[0]]
+                    for word, gap in zip(chosen, fill[1:], strict=True):
+                        relations += [*word, gap]
                     if spelled(object_class, channel, tuple(relations)) == actions:
                         found.append(Sentence(order, tuple(relations)))
     else:

@@ -45,7 +45,7 @@ def trained_prompt_only_scores(
 ) -> PaperProtocol:
     """Train :class:`PromptOnly` on the specifications of the training videos (drawn afresh each epoch), then score.
 
-    Batches of 256 rows, AdamW, BCE of a_s and a_t. CPU, seconds to a minute.
+    Batches of 256 rows, AdamW, BCE of a_s and a_t. CPU, seconds to a few minutes.
     """
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(recipe.seed)

@@ -75,5 +75,5 @@ def heat_map(ax: Axes, values, rows: list[str] | None = None, label: str = "", *
 
 
 def readable(name: str) -> str:
-    """ "not_looking_at" → "not looking at"; "cup/glass/bottle" → "cup"."""
+    """A class name for people: "not_looking_at" → "not looking at", "cup/glass/bottle" → "cup"."""
     return name.split("/")[0].replace("_", " ")

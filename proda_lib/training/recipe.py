@@ -156,7 +156,7 @@ PROFILES: dict[str, dict] = {
 }  # fmt: skip
 
 #: CAD-120 is small (75 to 95 training videos, or some 400 clips, a fold): more epochs, smaller batches.
-CAD120_PROFILES: dict[str, dict] = {
+_CAD120: dict[str, dict] = {
     "smoke": {"frames": 4},
     "quick": {"frames": 8, "pretrain_epochs": 6, "posttrain_epochs": 2},
     "reference": {"frames": 8, "width": 32, "batch_videos": 8, "pretrain_epochs": 8, "posttrain_epochs": 2,
@@ -164,7 +164,10 @@ CAD120_PROFILES: dict[str, dict] = {
     "paper": {"pretrain_epochs": 60, "posttrain_epochs": 20},
 }  # fmt: skip
 #: A clip has one label, so it has few specifications, and an epoch few steps.
-CLIPS_PROFILES: dict[str, dict] = {"reference": {"pretrain_epochs": 16, "posttrain_epochs": 8}}
+_CLIPS = {**_CAD120, "reference": {**_CAD120["reference"], "pretrain_epochs": 16, "posttrain_epochs": 8}}
+
+#: What a data set changes in a profile.
+DATASET_PROFILES: dict[str, dict[str, dict]] = {"cad120": _CAD120, "cad120_clips": _CLIPS}
 
 
 def make_recipe(profile: str, **changes) -> Recipe:
@@ -178,9 +181,5 @@ def make_recipe(profile: str, **changes) -> Recipe:
     known = {f.name for f in dataclasses.fields(Recipe)}
     if unknown := sorted(set(changes) - known):
         raise RecipeError(f"recipe: found {', '.join(unknown)}, expected settings among {', '.join(sorted(known))}")
-    sizes = PROFILES[profile]
-    if str(changes.get("dataset", "world")).startswith("cad120"):
-        sizes = {**sizes, **CAD120_PROFILES[profile]}
-    if changes.get("dataset") == "cad120_clips":
-        sizes = {**sizes, **CLIPS_PROFILES.get(profile, {})}
-    return Recipe(**{"profile": profile, **sizes, **changes})
+    of_dataset = DATASET_PROFILES.get(changes.get("dataset", Recipe.dataset), {}).get(profile, {})
+    return Recipe(**{"profile": profile, **PROFILES[profile], **of_dataset, **changes})
