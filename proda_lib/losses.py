@@ -83,7 +83,8 @@ def reconstruction_loss(
 
 def classification_loss(logits: Float[Tensor, "G classes"], target: Float[Tensor, "G classes"]) -> Float[Tensor, ""]:
     """Binary cross-entropy, mean over samples and classes."""
-    return torch.nn.functional.binary_cross_entropy_with_logits(logits, target)
+    # A target of single precision would round the loss of double-precision logits.
+    return torch.nn.functional.binary_cross_entropy_with_logits(logits, target.to(logits.dtype))
 
 
 def graph_supervision_loss(
