@@ -2,12 +2,25 @@
 
 import dataclasses
 
+import numpy as np
 import pytest
 import torch
+from torch.nn.attention import SDPBackend, sdpa_kernel
+from torch.utils.flop_counter import FlopCounterMode
 
 from benchmarks.dense import DenseBatch
+from benchmarks.flops import Counts, forward_flops, training_flops
 from benchmarks.reference_model import FairProDA, ReferenceProDA, losses
 from benchmarks.weights import from_library, to_library
+from benchmarks.workload import (
+    TrainStep,
+    Workload,
+    config_of,
+    make_video,
+    scan_fair,
+    scan_library,
+    scan_reference,
+)
 from proda_lib.batch import collate
 from proda_lib.models.config import RELEASED
 from proda_lib.models.proda import ProDA
@@ -155,3 +168,93 @@ def test_the_yardstick_refuses_what_it_does_not_know():
     model = ProDA(dataclasses.replace(CONFIG, **RELEASED))
     with pytest.raises(ValueError, match="norm, wiring, fusion_mlp"):
         ReferenceProDA.from_library(model)
+
+
+# --- what is timed, and what is counted ---------------------------------------------------------------------------
+
+
+def test_the_workload_has_the_sparsity_it_claims():
+    sparse = [make_video(seed, "sparse") for seed in range(4)]
+    for video in sparse:
+        assert video.num_slots == 10 and video.num_frames == 16 and video.num_edges == 18
+        assert video.present[:, 0].all() and video.present[:, 1:].sum() == 2 * 16
+        assert video.present.any(0).sum() == 5 and len(set(video.classes.tolist())) == 10
+        np.testing.assert_array_equal(video.relations[:, :9], video.relations[:, 9:])  # a pair shares its relations
+    assert make_video(0, "dense").present.all()
+    work = Workload.make("sparse")
+    assert work.rows.sap.shape == (16, 157) and work.rows.row_video == (0,) * 4 + (1,) * 4 + (2,) * 4 + (3,) * 4
+    assert not torch.equal(work.rows.sap[0], work.rows.sap[1])
+
+
+@KINDS
+def test_a_benchmark_step_lowers_the_loss_as_the_librarys_does(kind):
+    """The steps that are timed, both sides, on the workload that is timed (a narrow model, no dropout)."""
+    torch.manual_seed(0)
+    config = dataclasses.replace(config_of(16), heads=2, layers=1, depth=1, dropout=0.0)
+    model = ProDA(config).double()
+    work = Workload.make("sparse", videos=2, specifications=2)
+    batch = dataclasses.replace(work.rows, batch=double(work.rows.batch))
+    work = dataclasses.replace(work, rows=batch, dense=work.dense.to(torch.float64))
+    steps = [TrainStep(kind.from_library(model)), TrainStep(model)]
+    curves = [[], []]
+    for step, curve in zip(steps, curves, strict=True):
+        for _ in range(5):
+            curve.append(sum(step.losses(work).values()).item())
+            step(work)
+    np.testing.assert_allclose(curves[0], curves[1], atol=1e-9)
+    assert curves[0][-1] < curves[0][0]
+
+
+def test_all_scans_give_the_same_answers():
+    torch.manual_seed(0)
+    config = dataclasses.replace(config_of(16), heads=2, layers=1, depth=1)
+    model = ProDA(config).double().eval()
+    work = Workload.make("sparse", videos=1, specifications=1)
+    work = dataclasses.replace(work, rows=dataclasses.replace(work.rows, batch=double(work.rows.batch)),
+                               dense=work.dense.to(torch.float64))  # fmt: skip
+    actions = [3, 0, 156, *range(20, 37)]
+    expected = scan_library(model, work, actions)
+    assert expected.shape == (20, 158)
+    batch = work.rows.batch
+    sap = torch.eye(157, dtype=torch.bool)[actions]
+    torch.testing.assert_close(model(batch, sap, [0] * 20).a_s.logits, expected, atol=1e-9, rtol=0)
+    for kind, run in ((ReferenceProDA, scan_reference), (FairProDA, scan_fair)):
+        torch.testing.assert_close(run(kind.from_library(model), work, actions), expected, atol=1e-9, rtol=0)
+
+
+@pytest.mark.parametrize("visual", [0, 24])
+@pytest.mark.parametrize("prompt", ["dpm", "simple"])
+def test_counted_operations_are_those_of_the_fair_yardstick(prompt, visual):
+    """In a dense case, with layers on concatenations counted as written.
+
+    What is left is a_m (counted by hand here), and that the yardstick projects the specification again in each of the
+    four places where a prompt is added, not once.
+    """
+    config = dataclasses.replace(config_of(64, visual), prompt=prompt)
+    work = Workload.make("dense", visual=visual)
+    model = FairProDA(config).eval()
+    with FlopCounterMode(display=False) as counter, sdpa_kernel(SDPBackend.MATH), torch.no_grad():
+        model(work.dense, work.rows.sap, work.rows.row_video)
+    with FlopCounterMode(display=False) as alone, torch.no_grad():
+        model.readout_m(torch.zeros(4, 16, 10, 64), work.dense)
+    counts = Counts.of(work.graphs)
+    counted = sum(forward_flops(config, counts, 4, split=False).values())
+    executed = counter.get_total_flops() - alone.get_total_flops()
+    assert executed == pytest.approx(counted, rel=0.02)
+    split = sum(forward_flops(config, counts, 4).values())
+    assert 0.85 * counted < split < counted
+
+
+def test_absent_nodes_are_not_counted():
+    config = config_of(64)
+    sparse, dense = (make_video(0, density) for density in ("sparse", "dense"))
+    kept = np.flatnonzero(sparse.present.any(0))
+    place = np.searchsorted(kept, sparse.edges)
+    edges = sparse.edge_present.any(0)
+    small = dataclasses.replace(
+        sparse, classes=sparse.classes[kept], boxes=sparse.boxes[:, kept], present=sparse.present[:, kept],
+        edges=place[:, edges], relations=sparse.relations[:, edges],
+    )  # fmt: skip
+    assert training_flops(config, [small], 4) == training_flops(config, [sparse], 4)
+    assert training_flops(config, [sparse, small], 4) == 2 * training_flops(config, [small], 4)
+    assert training_flops(config, [sparse], 4) < 0.35 * training_flops(config, [dense], 4)
