@@ -10,6 +10,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
 from benchmarks.dense import DenseBatch
+from proda_lib.models.config import ModelConfig
 
 
 def mlp(*sizes: int) -> nn.Sequential:
@@ -78,6 +79,31 @@ class AttentionEncoder(nn.Module):
         for block in self.blocks:
             x = block(x, mask)
         return self.norm(x)
+
+
+class Stem(nn.Module):
+    """MLP([appearance, box]) + temporal position for every slot and, as one more node, for the whole frame."""
+
+    def __init__(self, config: ModelConfig):
+        super().__init__()
+        D = config.width
+        if config.visual:
+            self.adapter = mlp(config.visual, D, D)
+        else:
+            self.appearance, self.whole_frame = nn.Embedding(config.objects, D), nn.Parameter(torch.zeros(D))
+        self.box, self.fuse = nn.Linear(4, D), mlp(2 * D, D, D)
+        self.position = nn.Parameter(torch.zeros(config.frames, D))
+
+    def forward(self, batch: DenseBatch) -> Float[Tensor, "G N X D"]:
+        G, N, M = batch.mask.shape
+        if batch.features is not None:
+            seen = self.adapter(torch.cat([batch.frame_features[:, :, None], batch.features], 2))
+        else:
+            nodes = self.appearance(batch.classes)[:, None].expand(G, N, M, -1)
+            seen = torch.cat([self.whole_frame.expand(G, N, 1, -1), nodes], 2)
+        whole = batch.boxes.new_tensor([0.0, 0.0, 1.0, 1.0]).expand(G, N, 1, 4)
+        boxes = self.box(torch.cat([whole, batch.boxes], 2))
+        return self.fuse(torch.cat([seen, boxes], -1)) + self.position[:N, None]
 
 
 class DynamicPrompt(nn.Module):

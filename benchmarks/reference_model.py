@@ -33,6 +33,7 @@ from benchmarks.blocks import (
     DynamicPrompt,
     Readout,
     SimplePrompt,
+    Stem,
     VGPNNLayer,
     mlp,
     over_frames,
@@ -63,31 +64,6 @@ class DualAI(nn.Module):
         s, t = S(0, x), T(1, x)
         s, t = self.mlps[0](T(2, s) + S(3, s) + s), self.mlps[1](S(4, t) + T(5, t) + t)
         return self.fuse(s + t)
-
-
-class Stem(nn.Module):
-    """MLP([appearance, box]) + temporal position for every slot and, as one more node, for the whole frame."""
-
-    def __init__(self, config: ModelConfig):
-        super().__init__()
-        D = config.width
-        if config.visual:
-            self.adapter = mlp(config.visual, D, D)
-        else:
-            self.appearance, self.whole_frame = nn.Embedding(config.objects, D), nn.Parameter(torch.zeros(D))
-        self.box, self.fuse = nn.Linear(4, D), mlp(2 * D, D, D)
-        self.position = nn.Parameter(torch.zeros(config.frames, D))
-
-    def forward(self, batch: DenseBatch) -> Float[Tensor, "G N X D"]:
-        G, N, M = batch.mask.shape
-        if batch.features is not None:
-            seen = self.adapter(torch.cat([batch.frame_features[:, :, None], batch.features], 2))
-        else:
-            nodes = self.appearance(batch.classes)[:, None].expand(G, N, M, -1)
-            seen = torch.cat([self.whole_frame.expand(G, N, 1, -1), nodes], 2)
-        whole = batch.boxes.new_tensor([0.0, 0.0, 1.0, 1.0]).expand(G, N, 1, 4)
-        boxes = self.box(torch.cat([whole, batch.boxes], 2))
-        return self.fuse(torch.cat([seen, boxes], -1)) + self.position[:N, None]
 
 
 class Encoder(nn.Module):
@@ -159,7 +135,10 @@ class ReferenceProDA(nn.Module):
     @classmethod
     def from_library(cls, model: ProDA) -> Self:
         """The yardstick with the weights, precision, device and mode of a library model."""
-        made = cls(model.config).to(next(model.parameters()))
+        with torch.device("meta"):  # values come from the library, so none are drawn first
+            made = cls(model.config)
+        parameter = next(model.parameters())
+        made = made.to_empty(device=parameter.device).to(parameter.dtype)
         made.load_state_dict(from_library(model.state_dict()))
         return made.train(model.training)
 

@@ -102,15 +102,16 @@ class Workload:
 
 
 class TrainStep:
-    """One training step of stage 1 as the library's loop does it: forward, losses, backward, clip, fused AdamW."""
+    """One training step of stage 1 as the library's loop does it: forward, losses, backward, clip, fused AdamW.
 
-    def __init__(self, model: ProDA | ReferenceProDA, bf16: bool = False):
+    ``optimizer``: that of another step, when the two models share their parameters.
+    """
+
+    def __init__(self, model: ProDA | ReferenceProDA, optimizer: torch.optim.Optimizer | None = None):
         self.model, self.recipe = model.train(), Recipe()
         model.readout_m.requires_grad_(False)  # stage 1 trains everything but the a_m head
         trained = [module for name, module in model.named_children() if name != "readout_m"]
-        self.optimizer = make_optimizer(trained, self.recipe.pretrain_lr, self.recipe.weight_decay)
-        device = next(model.parameters()).device.type
-        self.precision = lambda: torch.autocast(device, torch.bfloat16) if bf16 else contextlib.nullcontext()
+        self.optimizer = optimizer or make_optimizer(trained, self.recipe.pretrain_lr, self.recipe.weight_decay)
 
     def clear(self) -> None:
         """Let go of the gradients."""
@@ -124,9 +125,10 @@ class TrainStep:
         output = self.model(work.dense, rows.sap, rows.row_video)
         return losses(output, work.dense, rows.sap, rows.row_video, recipe.margin_dis, recipe.margin_rec)
 
-    def __call__(self, work: Workload) -> None:
+    def __call__(self, work: Workload, bf16: bool = False) -> None:
         self.clear()
-        with self.precision():
+        device = work.rows.sap.device.type
+        with torch.autocast(device, torch.bfloat16) if bf16 else contextlib.nullcontext():
             terms = self.losses(work)
         torch.stack(list(terms.values())).sum().backward()
         torch.nn.utils.clip_grad_norm_(self.model.parameters(), self.recipe.clip)

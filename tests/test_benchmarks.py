@@ -1,6 +1,10 @@
 """The yardsticks of ``benchmarks/`` give the library's numbers: forward, losses, gradients and training."""
 
 import dataclasses
+import json
+import sys
+import time
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -8,8 +12,12 @@ import torch
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
+from benchmarks import __main__ as command
+from benchmarks import cases
+from benchmarks.cases import ratio_row
 from benchmarks.dense import DenseBatch
 from benchmarks.flops import Counts, forward_flops, training_flops
+from benchmarks.measure import Sample, peak_memory, side_by_side
 from benchmarks.reference_model import FairProDA, ReferenceProDA, losses
 from benchmarks.weights import from_library, to_library
 from benchmarks.workload import (
@@ -258,3 +266,70 @@ def test_absent_nodes_are_not_counted():
     assert training_flops(config, [small], 4) == training_flops(config, [sparse], 4)
     assert training_flops(config, [sparse, small], 4) == 2 * training_flops(config, [small], 4)
     assert training_flops(config, [sparse], 4) < 0.35 * training_flops(config, [dense], 4)
+
+
+# --- measuring ----------------------------------------------------------------------------------------------------
+
+
+def test_calls_take_turns_and_keep_to_their_budget():
+    made = []
+
+    def call(name: str, pause: float) -> None:
+        made.append(name)
+        time.sleep(pause)
+
+    calls = {"slow": lambda: call("slow", 0.05), "fast": lambda: call("fast", 0.001)}
+    samples = side_by_side(calls, repeats=4, budget=0.12, clear=lambda: made.append("clear"))
+    assert made == ["clear", "slow", "clear", "fast"] + ["clear", "fast"] * 3
+    assert len(samples["slow"].seconds) == 1 and samples["slow"].spread is None
+    assert samples["slow"].median >= 0.05 > samples["fast"].median >= 0.001
+
+
+def test_spread_and_ratio():
+    ours, reference = Sample([2.0, 1.0, 4.0, 3.0]), Sample([10.0, 10.0])
+    assert ours.median == 2.5 and ours.spread == pytest.approx(0.6) and reference.spread == 0
+    row = ratio_row("name", "size", reference, ours, (2.0, 1.0), "")
+    assert (row.reference, row.ours, row.ratio, row.spread, row.repeats) == (20, 2.5, 8, 0.6, (2, 4))
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="the peak of resident memory is read from /proc")
+def test_peak_memory_sees_what_a_call_holds_at_once():
+    def hold(megabytes: int) -> None:
+        for _ in range(3):
+            torch.ones(megabytes * 2**18)  # float32; freed before the next
+
+    small, large = (peak_memory(lambda m=m: hold(m)) / 2**20 for m in (64, 192))
+    assert 60 < small < 80 and 188 < large < 208
+
+
+def test_the_command_writes_every_row(monkeypatch, tmp_path, capsys):
+    """All rows of a width, with a narrow model in its place."""
+    narrow = dataclasses.replace(config_of(16), layers=1, depth=1)
+    monkeypatch.setattr(cases, "config_of", lambda width: narrow)
+    monkeypatch.setattr(cases, "matmul_rate", lambda *arguments: 1e12)
+    plan = dataclasses.replace(cases.FULL, repeats=1, reference_questions=2, dense_questions=4, fair_questions=4)
+    monkeypatch.setattr(command, "QUICK", plan)
+    monkeypatch.setattr(
+        sys, "argv", ["benchmarks", "--quick", "--only", "*@d256", "--json", str(tmp_path / "found.json")]
+    )
+    command.main()
+    written = json.loads((tmp_path / "found.json").read_text())
+    assert [row["name"] for row in written["rows"]] == [name for name in cases.NAMES if name.endswith("@d256")]
+    printed = capsys.readouterr().out
+    for row in written["rows"]:
+        assert row["name"] in printed
+        if row["ratio"] is None:
+            assert row["note"] and "bf16" in row["name"]
+        elif row["name"].startswith("matmul_fraction"):
+            assert row["reference"] == 1 and row["ratio"] == pytest.approx(row["ours"])
+        else:
+            assert row["ratio"] == pytest.approx(row["reference"] / row["ours"])
+            assert min(row["reference"], row["ours"]) > 0
+    assert written["machine"]["torch"] == torch.__version__ and str(Path.home()) not in json.dumps(written)
+
+
+def test_only_names_rows_that_exist(monkeypatch, capsys):
+    monkeypatch.setattr(sys, "argv", ["benchmarks", "--only", "train_step"])
+    with pytest.raises(SystemExit):
+        command.main()
+    assert "train_step_sparse@d768" in capsys.readouterr().err
