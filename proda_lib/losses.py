@@ -90,6 +90,7 @@ def reconstruction_loss(
 
 def classification_loss(logits: Float[Tensor, "G classes"], target: Float[Tensor, "G classes"]) -> Float[Tensor, ""]:
     """Binary cross-entropy, mean over samples and classes."""
+    target = target.to(logits.dtype)
     return _mean(torch.nn.functional.binary_cross_entropy_with_logits(logits, target, reduction="none").mean(-1))
 
 
