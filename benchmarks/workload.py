@@ -12,11 +12,11 @@ from torch import Tensor
 
 from benchmarks.dense import DenseBatch
 from benchmarks.reference_model import ReferenceProDA, losses
-from proda_lib.batch import SceneGraphBatch, collate
+from proda_lib.batch import collate
+from proda_lib.evaluation.scan import scan
 from proda_lib.graph import SceneGraph
 from proda_lib.models.config import ModelConfig
 from proda_lib.models.proda import ProDA
-from proda_lib.nn.video_encoder import EncodedVideos
 from proda_lib.specification import one_hot, sample_specifications
 from proda_lib.training.data import Rows
 from proda_lib.training.loop import make_optimizer
@@ -135,19 +135,9 @@ class TrainStep:
         self.optimizer.step()
 
 
-def scan(
-    model: ProDA, batch: SceneGraphBatch, encoded: EncodedVideos, actions: Sequence[int], chunk: int = 16
-) -> Tensor:
-    """a_s logits (Q, C + 1) of the first video of the batch, asked for each of Q actions alone."""
-    sap = torch.from_numpy(one_hot(actions, model.config.actions)).to(batch.labels.device)
-    parts = [model.ask(batch, encoded, part, [0] * len(part)).logits for part in sap.split(chunk)]
-    return torch.cat(parts)
-
-
-@torch.no_grad()
 def scan_library(model: ProDA, work: Workload, actions: Sequence[int]) -> Tensor:
-    """The encoder once, then :func:`scan`."""
-    return scan(model, work.rows.batch, model.encode(work.rows.batch), actions)
+    """The library's scan: the encoder once, then the questions in chunks."""
+    return scan(model, work.rows.batch, actions)[0]
 
 
 @torch.no_grad()
@@ -159,7 +149,7 @@ def scan_reference(model: ReferenceProDA, work: Workload, actions: Sequence[int]
 
 @torch.no_grad()
 def scan_fair(model: ReferenceProDA, work: Workload, actions: Sequence[int], chunk: int = 16) -> Tensor:
-    """Dense, but the encoder runs once and the questions go in chunks, as in :func:`scan`."""
+    """Dense, but the encoder runs once and the questions go in chunks, as in the library."""
     sap = torch.from_numpy(one_hot(actions, model.config.actions)).to(work.rows.sap.device)
     encoded, answers = model.encoder(work.dense), []
     for part in sap.split(chunk):

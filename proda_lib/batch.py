@@ -96,9 +96,16 @@ class SceneGraphBatch:
     def __len__(self) -> int:
         return len(self.videos)
 
-    def to(self, device: torch.device | str, non_blocking: bool = False) -> SceneGraphBatch:
-        """The same batch on another device."""
-        return map_tensors(self, lambda tensor: tensor.to(device, non_blocking=non_blocking))
+    def to(
+        self, device: torch.device | str, non_blocking: bool = False, dtype: torch.dtype | None = None
+    ) -> SceneGraphBatch:
+        """The same batch on another device; ``dtype``: of its floating tensors."""
+
+        def move(tensor: Tensor) -> Tensor:
+            kept = dtype is None or not tensor.is_floating_point()
+            return tensor.to(device, tensor.dtype if kept else dtype, non_blocking=non_blocking)
+
+        return map_tensors(self, move)
 
     def rows(self, row_video: Sequence[int]) -> GraphRows:
         """Lay out one copy of a video per row. ``row_video``: (G,) video of each row, on the host."""

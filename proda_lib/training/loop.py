@@ -98,11 +98,12 @@ def run_stage(
     for module in stage.trained:
         module.requires_grad_(True)
     optimizer = make_optimizer(stage.trained, stage.lr, recipe.weight_decay)
+    wrapped, optimizer = fabric.setup(model, optimizer)
     epoch, done, best, best_score, sums = 0, 0, None, -float("inf"), None
     trace, looked = {}, (0, {})  # the last look: its step, and the sums then
     if checkpoint.exists():
         state, tensors = read_checkpoint(checkpoint, recipe_hash)
-        best = restore(tensors, model, optimizer)
+        best = restore(tensors, model, optimizer.optimizer)
         epoch, done, stage.curves, best_score = state["epoch"], state["step"], state["curves"], state["best_score"]
         # Sums are over all processes, however many there were; the first one takes them over.
         sums = {name: torch.tensor(value if rank() == 0 else 0.0, device=fabric.device, dtype=torch.double)
@@ -110,7 +111,6 @@ def run_stage(
         trace, looked = state["trace"], (done, dict(state["sums"]))
     if rank():  # other dropout than in the first process
         torch.manual_seed(int(np.random.default_rng([recipe.seed, rank(), epoch, done]).integers(2**31)))
-    wrapped, optimizer = fabric.setup(model, optimizer)
 
     def save(epoch: int, step: int) -> None:
         state = {"recipe": recipe_hash, "stage": stage.name, "epoch": epoch, "step": step, "curves": stage.curves,

@@ -52,7 +52,7 @@ class Recipe:
             "reinit" before the second stage.
         select: "validation" (10 % of the training videos) or "test" (as the paper).
         scan: whether the evaluation includes the protocol "scan" (C questions a video).
-        precision: Fabric's name, "32-true" or "bf16-mixed".
+        precision: Fabric's name, "32-true", "64-true" or "bf16-mixed".
     """
 
     profile: str = "paper"
@@ -105,7 +105,7 @@ class Recipe:
             "posttrain_heads": ("tm", "sutm"),
             "head_m": ("keep", "reinit"),
             "select": ("validation", "test"),
-            "precision": ("32-true", "bf16-mixed"),
+            "precision": ("32-true", "64-true", "bf16-mixed"),
         }
         for name, values in allowed.items():
             if getattr(self, name) not in values:
