@@ -18,6 +18,7 @@ from proda_lib.evaluation.simple_controls import (
     relation_histogram,
 )
 from proda_lib.graph import SceneGraph
+from proda_lib.memory import keep_freed_memory
 from proda_lib.models.saved import SavedModel
 from proda_lib.training.data import split_validation
 from proda_lib.training.recipe import Recipe
@@ -38,6 +39,7 @@ def make_fabric(recipe: Recipe, device: str = "cpu", devices: int = 1, num_nodes
     fabric = Fabric(accelerator=device.split(":")[0], devices=devices, num_nodes=num_nodes, strategy=strategy,
                     precision=recipe.precision)  # fmt: skip
     fabric.launch()
+    keep_freed_memory()
     return fabric
 
 
