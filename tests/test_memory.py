@@ -14,7 +14,7 @@ SCRIPT = textwrap.dedent("""
     def faults():
         before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
         for _ in range(5):
-            torch.zeros(20, 2**18).add_(1)  # 20 MiB, written and freed
+            [torch.zeros(20, 2**18).add_(1) for _ in range(8)]  # 160 MiB, written and freed
         return resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before
 
     {call}
