@@ -12,6 +12,7 @@ from torch import Tensor
 
 from proda_lib.batch import GraphRows
 from proda_lib.distributed import all_count, all_sum, processes
+from proda_lib.errors import GraphError
 
 
 def _mean(samples: Float[Tensor, "G"]) -> Float[Tensor, ""]:
@@ -53,7 +54,12 @@ def disentanglement_loss_released(
 
     x1 and x2 are F_u and F_s as they are (not centred), σ their standard deviations over all elements of the batch;
     absent slots are zeros and count.
+
+    Raises:
+        GraphError: a video has more than ``slots`` nodes.
     """
+    if rows.max_nodes > slots:
+        raise GraphError("batch", "slots", rows.max_nodes, f"at most {slots} slots, as in the model")
     elements = all_count(len(rows) * slots * rows.frames * specified.shape[1], specified)
 
     def mean(x: Tensor) -> Tensor:

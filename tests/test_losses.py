@@ -2,6 +2,7 @@ import numpy as np
 import pytest
 import torch
 
+from proda_lib.errors import GraphError
 from proda_lib.losses import (
     classification_loss,
     correlation,
@@ -48,6 +49,11 @@ def test_disentanglement_released(margin):
     assert expected > 0
     found = disentanglement_loss_released(U, S, ROWS, margin, SLOTS)
     assert found.item() == pytest.approx(expected, abs=1e-9)
+
+
+def test_disentanglement_released_refuses_more_nodes_than_slots():
+    with pytest.raises(GraphError, match="slots: found 4, expected at most 3"):
+        disentanglement_loss_released(U, S, ROWS, 0.2, 3)
 
 
 @pytest.mark.parametrize("per_sample", [True, False])

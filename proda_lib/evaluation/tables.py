@@ -81,7 +81,7 @@ def by_page(profile: str = "reference", seeds: Sequence[int] = (0, 1, 2)) -> dic
     """
     first = tuple(seeds)[:1]
     pages = {
-        "data/world": [world_controls(profile, seeds)],
+        "data/world": [world_controls(profile, first)],
         "results/table03": [table03(profile, seeds)],
         "results/cad120": [cad120(profile, seeds), cad120(profile, first, "cad120_clips")],
         "figures/localization": [localization(profile, seeds)],
