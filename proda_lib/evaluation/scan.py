@@ -13,6 +13,7 @@ from proda_lib.batch import SceneGraphBatch
 from proda_lib.models.config import ModelConfig
 from proda_lib.models.proda import ProDA
 from proda_lib.nn.video_encoder import EncodedVideos
+from proda_lib.specification import one_hot
 
 #: Bytes that the questions in flight may take.
 MEMORY = 2**28
@@ -54,8 +55,7 @@ def scan(
         Logits, one for each video and action, in the order of ``actions``.
     """
     asked = np.arange(model.config.actions) if actions is None else np.asarray(actions)
-    sap = np.zeros((len(asked), model.config.actions), dtype=bool)
-    sap[np.arange(len(asked)), asked] = True
+    sap = one_hot(asked, model.config.actions)
     row_video = np.repeat(np.arange(len(batch)), len(asked))
     logits = ask_in_chunks(model, batch, model.encode(batch), np.tile(sap, (len(batch), 1)), row_video, memory)
     own = torch.from_numpy(np.tile(asked, len(batch))).to(logits.device)
