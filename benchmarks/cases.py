@@ -24,6 +24,7 @@ from benchmarks.workload import (
     scan_library,
     scan_reference,
 )
+from proda_lib.models.config import ModelConfig
 from proda_lib.models.proda import ProDA
 
 WIDTHS = (768, 256)
@@ -107,7 +108,7 @@ def step_rows(width: int, plan: Plan, device: str, wanted: Collection[str]) -> l
     shared = {"reference_dense": "reference_sparse", "fair_dense": "fair_sparse"} if plan.share_dense else {}
     samples, work = {}, {density: Workload.make(density, device) for density in ("sparse", "dense")}
     if needed:
-        calls, clear = make_steps(width, device, work, {shared.get(call, call) for call in needed})
+        calls, clear = make_steps(config_of(width), device, work, {shared.get(call, call) for call in needed})
         samples = side_by_side(calls, plan.repeats, plan.step_seconds[width], device, clear)
         samples |= {call: samples[other] for call, other in shared.items() if other in samples}
     rows = []
@@ -134,14 +135,14 @@ def step_rows(width: int, plan: Plan, device: str, wanted: Collection[str]) -> l
 
 
 def make_steps(
-    width: int, device: str, work: dict[str, Workload], needed: Collection[str]
+    config: ModelConfig, device: str, work: dict[str, Workload], needed: Collection[str]
 ) -> tuple[dict[str, Callable[[], None]], Callable[[], None]]:
-    """Warm training steps by name, and a function that lets go of all gradients.
+    """Warm training steps by name, model_work as in "ours_sparse", and a function that lets go of gradients.
 
     The two yardsticks share parameters and optimiser, which would not fit a laptop three times.
     """
     torch.manual_seed(0)
-    model = ProDA(config_of(width)).to(device)
+    model = ProDA(config).to(device)
     steps = {"ours": TrainStep(model)}
     if any(call.startswith(("reference", "fair")) for call in needed):
         reference = ReferenceProDA.from_library(model)

@@ -11,10 +11,13 @@ import re
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from pathlib import Path
 
 import numpy as np
 import torch
+
+from proda_lib.training.runs import commit
 
 
 @dataclass
@@ -163,6 +166,8 @@ def describe(device: str = "cpu") -> dict[str, object]:
     """The machine that the numbers belong to."""
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     described = {
+        "date": datetime.now(UTC).date().isoformat(),
+        "commit": commit(),
         "cpu": _cpu_information("model name") or platform.processor() or platform.machine(),
         "cores": cores,
         "threads": torch.get_num_threads(),

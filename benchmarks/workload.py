@@ -37,24 +37,29 @@ def config_of(width: int, visual: int = 0) -> ModelConfig:
                        heads=12 if width == 768 else 8)  # fmt: skip
 
 
-def make_video(seed: int, density: str, visual: int = 0) -> SceneGraph:
-    """A random video: ten slots and the star of person ↔ object edges, both ways.
+def make_video(
+    seed: int, density: str | int, visual: int = 0, frames: int = FRAMES, slots: int = SLOTS
+) -> SceneGraph:  # fmt: skip
+    """A random video: ``slots`` slots and the star of person ↔ object edges, both ways.
 
     "sparse" is Action Genome's sparsity: the person in every frame, four different objects in a video and two of them
-    in a frame on average; five slots stay empty. "dense": the person and nine objects in every frame.
+    in a frame on average; five of ten slots stay empty. "dense": the person and an object in every other slot, in every
+    frame. A number: the person and so many objects in every frame.
     """
-    if density not in ("sparse", "dense"):
-        raise ValueError(f"density: found {density!r}, expected 'sparse' or 'dense'")
+    if density not in ("sparse", "dense") and density not in range(1, slots):
+        raise ValueError(f"density: found {density!r}, expected 'sparse', 'dense' or 1 to {slots - 1}")
     rng = np.random.default_rng([seed, density == "dense"])
-    present = np.ones((FRAMES, SLOTS), dtype=bool)
+    present = np.ones((frames, slots), dtype=bool)
     if density == "sparse":
         present[:, 1:] = False
         for slot, length in enumerate(rng.permutation(STRETCHES), 1):
-            present[rng.choice(FRAMES, length, replace=False), slot] = True
-    corners = np.sort(rng.random((FRAMES, SLOTS, 2, 2)), axis=2) * 0.9 + [[0.0], [0.05]]
-    objects, person = np.arange(1, SLOTS), np.zeros(SLOTS - 1, dtype=int)
+            present[rng.choice(frames, round(length * frames / FRAMES), replace=False), slot] = True
+    elif density != "dense":
+        present[:, 1 + density :] = False
+    corners = np.sort(rng.random((frames, slots, 2, 2)), axis=2) * 0.9 + [[0.0], [0.05]]
+    objects, person = np.arange(1, slots), np.zeros(slots - 1, dtype=int)
     edges = np.stack([np.concatenate([objects, person]), np.concatenate([person, objects])])
-    relations = rng.random((FRAMES, SLOTS - 1, len(VOCABULARY.relations))) < 0.12
+    relations = rng.random((frames, slots - 1, len(VOCABULARY.relations))) < 0.12
     relations = (
         np.concatenate([relations, relations], axis=1) & (present[:, edges[0]] & present[:, edges[1]])[..., None]
     )
@@ -62,17 +67,17 @@ def make_video(seed: int, density: str, visual: int = 0) -> SceneGraph:
     return SceneGraph(
         video=f"{density}-{seed}",
         vocabulary=VOCABULARY,
-        classes=np.concatenate([[0], 1 + rng.permutation(len(VOCABULARY.objects) - 1)[: SLOTS - 1]]),
-        boxes=corners.reshape(FRAMES, SLOTS, 4) * present[..., None],
+        classes=np.concatenate([[0], 1 + rng.permutation(len(VOCABULARY.objects) - 1)[: slots - 1]]),
+        boxes=corners.reshape(frames, slots, 4) * present[..., None],
         present=present,
         edges=edges,
         relations=relations,
-        times=np.linspace(0, 30, FRAMES),
+        times=np.linspace(0, 30, frames),
         duration=30.0,
         segment_labels=rng.choice(ACTIONS, 7, replace=False),
         segments=segments,
-        features=rng.normal(size=(FRAMES, SLOTS, visual)).astype(np.float32) if visual else None,
-        frame_features=rng.normal(size=(FRAMES, visual)).astype(np.float32) if visual else None,
+        features=rng.normal(size=(frames, slots, visual)).astype(np.float32) if visual else None,
+        frame_features=rng.normal(size=(frames, visual)).astype(np.float32) if visual else None,
     )
 
 
@@ -86,11 +91,11 @@ class Workload:
 
     @classmethod
     def make(
-        cls, density: str, device: str = "cpu", videos: int = VIDEOS, specifications: int = SPECIFICATIONS,
-        visual: int = 0,
+        cls, density: str | int, device: str = "cpu", videos: int = VIDEOS, specifications: int = SPECIFICATIONS,
+        visual: int = 0, frames: int = FRAMES, slots: int = SLOTS,
     ) -> Workload:  # fmt: skip
         """``videos`` videos with ``specifications`` specifications each, as one training step sees them."""
-        graphs = [make_video(seed, density, visual) for seed in range(videos)]
+        graphs = [make_video(seed, density, visual, frames, slots) for seed in range(videos)]
         saps = []
         for seed, graph in enumerate(graphs):
             rng = np.random.default_rng(seed)
@@ -98,7 +103,7 @@ class Workload:
             saps.append(drawn[rng.permutation(len(drawn))[:specifications]])
         row_video = tuple(np.repeat(np.arange(videos), specifications).tolist())
         rows = Rows(collate(graphs), torch.from_numpy(np.concatenate(saps)), row_video)
-        return cls(graphs, rows.to(device), DenseBatch.of(graphs, SLOTS).to(device))
+        return cls(graphs, rows.to(device), DenseBatch.of(graphs, slots).to(device))
 
 
 class TrainStep:

@@ -304,7 +304,8 @@ def test_the_command_writes_every_row(monkeypatch, tmp_path, capsys):
     """All rows of a width, with a narrow model in its place."""
     narrow = dataclasses.replace(config_of(16), layers=1, depth=1)
     monkeypatch.setattr(cases, "config_of", lambda width: narrow)
-    monkeypatch.setattr(cases, "matmul_rate", lambda *arguments: 1e12)
+    for module in (cases, command):
+        monkeypatch.setattr(module, "matmul_rate", lambda *arguments: 1e12)
     plan = dataclasses.replace(cases.FULL, repeats=1, reference_questions=2, dense_questions=4, fair_questions=4)
     monkeypatch.setattr(command, "QUICK", plan)
     monkeypatch.setattr(
@@ -313,6 +314,8 @@ def test_the_command_writes_every_row(monkeypatch, tmp_path, capsys):
     command.main()
     written = json.loads((tmp_path / "found.json").read_text())
     assert [row["name"] for row in written["rows"]] == [name for name in cases.NAMES if name.endswith("@d256")]
+    assert written["roofline"] == written["curves"] == []  # only without --quick
+    assert written["machine"]["matmul_gflop_per_s"] == 1000 and written["machine"]["date"]
     printed = capsys.readouterr().out
     for row in written["rows"]:
         assert row["name"] in printed
