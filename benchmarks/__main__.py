@@ -22,6 +22,7 @@ from benchmarks.cases import FULL, NAMES, QUICK, WIDTHS, Row, scan_rows, step_ro
 from benchmarks.curves import TIMED, curve_config, curves, rooflines
 from benchmarks.measure import describe, has_bf16, matmul_rate
 from benchmarks.others import OTHERS, other_rows
+from proda_lib.memory import keep_freed_memory
 
 #: What can be asked for without --quick.
 ALL = (*NAMES, *OTHERS, "roofline", "curves")
@@ -74,6 +75,7 @@ def main() -> None:
     if not wanted:
         expected = ", ".join(NAMES if given.quick else ALL)
         parser.error(f"--only: found {given.only!r}, expected one of {expected}")
+    keep_freed_memory()  # as training does; the yardsticks get it too
     console, plan, start = Console(), QUICK if given.quick else FULL, time.perf_counter()
     if not console.is_terminal:
         console.width = 160  # a file has no edge to wrap at
