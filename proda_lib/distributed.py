@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import TypeVar
 
+import torch
 import torch.distributed as dist
 from torch import Tensor
 
@@ -24,13 +25,27 @@ def rank() -> int:
     return dist.get_rank() if processes() > 1 else 0
 
 
+class _AllSum(torch.autograd.Function):
+    """PyTorch's own all-reduce with gradient, ``torch.distributed.nn.functional.all_reduce``, is deprecated."""
+
+    @staticmethod
+    def forward(ctx, x: Tensor) -> Tensor:
+        return _all_reduce(x)
+
+    @staticmethod
+    def backward(ctx, gradient: Tensor) -> Tensor:
+        return _all_reduce(gradient)
+
+
+def _all_reduce(x: Tensor) -> Tensor:
+    summed = x.clone(memory_format=torch.contiguous_format)
+    dist.all_reduce(summed)
+    return summed
+
+
 def all_sum(x: Tensor) -> Tensor:
     """Σ of ``x`` over the processes; its gradient is the sum of theirs."""
-    if processes() == 1:
-        return x
-    from torch.distributed.nn.functional import all_reduce
-
-    return all_reduce(x)
+    return x if processes() == 1 else _AllSum.apply(x)
 
 
 def all_count(count: int, like: Tensor) -> int | Tensor:

@@ -109,6 +109,7 @@ def graph_supervision_loss(
     Means over the nodes and edges that exist; where there are none, the term is 0.
     """
     per_node = torch.nn.functional.cross_entropy(class_logits, classes, reduction="sum")
-    per_edge = torch.nn.functional.binary_cross_entropy_with_logits(relation_logits, relations, reduction="sum")
+    target = relations.to(relation_logits.dtype)
+    per_edge = torch.nn.functional.binary_cross_entropy_with_logits(relation_logits, target, reduction="sum")
     nodes, relations = all_count(len(classes), per_node), all_count(relations.numel(), per_edge)
     return per_node / nodes + per_edge / relations

@@ -118,8 +118,10 @@ def test_the_whole_file(monkeypatch, tmp_path):
     plan = dataclasses.replace(cases.FULL, repeats=1, reference_questions=1, dense_questions=1, fair_questions=1)
     monkeypatch.setattr(command, "FULL", plan)
     monkeypatch.setattr(command, "curves", lambda *given, tell: curves.curves(*given, {"videos": (1,)}, 1))
-    small = {"world_generation": lambda repeats, device: others.world_row(False, repeats, 2),
-             "data_loading": lambda repeats, device: others.loading_row(1, recipe=make_recipe("smoke"), batches=1)}
+    small = {
+        "world_generation": lambda repeats, device: others.world_row(False, repeats, 2),
+        "data_loading": lambda repeats, device: others.loading_row(1, recipe=make_recipe("smoke"), batches=1),
+    }
     for name in others.OTHERS:
         monkeypatch.setitem(others.OTHERS, name, small.get(name, lambda repeats, device, n=name: Row(n, "", "s")))
     path = tmp_path / "new" / "machine.json"

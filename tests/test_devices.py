@@ -80,7 +80,8 @@ def same(one: tuple, other: tuple) -> None:
 
 
 @pytest.mark.parametrize("changes", [
-    {}, {"norm": "batch", "rec": False}, {"preset": "released"}, {"model": "no_prompt", "accumulate": 2},
+    {}, {"norm": "batch", "rec": False}, {"preset": "released"},
+    {"model": "no_prompt", "accumulate": 2, "batch_videos": 8},
 ], ids=["paper", "batch norm", "released", "no_prompt"])  # fmt: skip
 def test_two_processes_end_where_one_ends(tmp_path, monkeypatch, changes):
     changes = {**CHANGES, **changes}
