@@ -26,6 +26,8 @@ def train(
     model: Annotated[str, typer.Option(help="proda, no_prompt, encoder_only, prompt_only or logistic")] = "proda",
     seed: int = 0,
     device: Annotated[str, DEVICE] = "cpu",
+    devices: Annotated[int, typer.Option(help="Devices (processes) on each machine; they share every batch.")] = 1,
+    num_nodes: Annotated[int, typer.Option(help="Machines, under torchrun or SLURM.")] = 1,
     set: Annotated[list[str], typer.Option(help="A setting of the recipe, NAME=VALUE; repeatable.")] = [],  # noqa: B006
 ) -> None:
     """Train and evaluate a recipe, or read its run if it is in the run store; prints metrics and the run's folder.
@@ -34,12 +36,17 @@ def train(
     Example:
       proda train --dataset cad120 --profile quick
       proda train --profile smoke --set prompt=simple --set width=32
+      proda train --profile paper --device cuda --devices 4
+      torchrun --nproc-per-node 4 --no-python proda train --profile paper --device cuda --devices 4
     """
+    from proda_lib.distributed import rank
     from proda_lib.training import runs
     from proda_lib.training.recipe import make_recipe, parse_settings
 
     settings = {"dataset": dataset, "model": model, "seed": seed, **parse_settings(set)}
-    _show(runs.get(make_recipe(profile, **settings), device))
+    run = runs.get(make_recipe(profile, **settings), device, devices, num_nodes)
+    if rank() == 0:
+        _show(run)
 
 
 @app.command()

@@ -1,4 +1,8 @@
-"""The losses of section 3.4, eq. (5)–(8)."""
+"""The losses of section 3.4, eq. (5)–(8).
+
+When several processes hold a part of the batch each, every loss here is this process's share: the shares add up to the
+loss of the whole batch, and so do their gradients.
+"""
 
 from __future__ import annotations
 
@@ -7,21 +11,26 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from proda_lib.batch import GraphRows
+from proda_lib.distributed import all_count, all_sum, processes
+from proda_lib.errors import GraphError
+
+
+def _mean(samples: Float[Tensor, "G"]) -> Float[Tensor, ""]:
+    """This process's share of the mean over the samples of all processes."""
+    return samples.sum() / all_count(len(samples), samples)
 
 
 def correlation(
-    unspecified: Float[Tensor, "Vr N D"], specified: Float[Tensor, "Vr N D"], rows: GraphRows
+    unspecified: Float[Tensor, "Pr D"], specified: Float[Tensor, "Pr D"], rows: GraphRows
 ) -> Float[Tensor, "G"]:
     """Pearson correlation ρ of the flattened F_u and F_s of each sample, over the nodes that exist."""
-    mask = rows.node_mask[..., None].to(specified.dtype)
+    count = (rows.node_count.sum(1) * specified.shape[1]).clamp(min=1)
 
     def total(x: Tensor) -> Tensor:
-        return rows.sum_nodes((x * mask).sum((1, 2)))
-
-    count = total(torch.ones_like(specified)).clamp(min=1)
+        return rows.sum_graphs(x.sum(-1))
 
     def centre(x: Tensor) -> Tensor:
-        return (x - (total(x) / count).index_select(0, rows.graph)[:, None, None]) * mask
+        return x - (total(x) / count).index_select(0, rows.graph)[:, None]
 
     u, s = centre(unspecified), centre(specified)
     norms = (total(u.square()) * total(s.square())).clamp(min=1e-12).sqrt()
@@ -29,46 +38,50 @@ def correlation(
 
 
 def disentanglement_loss(
-    unspecified: Float[Tensor, "Vr N D"], specified: Float[Tensor, "Vr N D"], rows: GraphRows, margin: float
+    unspecified: Float[Tensor, "Pr D"], specified: Float[Tensor, "Pr D"], rows: GraphRows, margin: float
 ) -> Float[Tensor, ""]:
     """Eq. (5): mean over samples of ReLU(|:func:`correlation`| − m1).
 
     Only nodes that exist enter. The paper's φ and ψ are the identity.
     """
-    return torch.relu(correlation(unspecified, specified, rows).abs() - margin).mean()
+    return _mean(torch.relu(correlation(unspecified, specified, rows).abs() - margin))
 
 
 def disentanglement_loss_released(
-    unspecified: Float[Tensor, "Vr N D"], specified: Float[Tensor, "Vr N D"], rows: GraphRows, margin: float, slots: int
+    unspecified: Float[Tensor, "Pr D"], specified: Float[Tensor, "Pr D"], rows: GraphRows, margin: float, slots: int
 ) -> Float[Tensor, ""]:
     """The public code's ReLU(|mean over the batch of x1·x2| / (σ1 σ2) − m1): one number for the batch.
 
     x1 and x2 are F_u and F_s as they are (not centred), σ their standard deviations over all elements of the batch;
     absent slots are zeros and count.
+
+    Raises:
+        GraphError: a video has more than ``slots`` nodes.
     """
-    N, D = specified.shape[1:]
-    elements = len(rows) * slots * N * D
+    if rows.max_nodes > slots:
+        raise GraphError("batch", "slots", rows.max_nodes, f"at most {slots} slots, as in the model")
+    elements = all_count(len(rows) * slots * rows.frames * specified.shape[1], specified)
 
     def mean(x: Tensor) -> Tensor:
-        return (x * rows.node_mask[..., None]).sum() / elements
+        return all_sum(x.sum()) / elements
 
     def deviation(x: Tensor) -> Tensor:
         return (mean(x.square()) - mean(x).square()).clamp(min=1e-12).sqrt()
 
     correlation = mean(unspecified * specified) / (deviation(unspecified) * deviation(specified))
-    return torch.relu(correlation.abs() - margin)
+    return torch.relu(correlation.abs() - margin) / processes()
 
 
 def reconstruction_error(
-    original: Float[Tensor, "Vr N D"], rebuilt: Float[Tensor, "Vr N D"], rows: GraphRows
+    original: Float[Tensor, "Pr D"], rebuilt: Float[Tensor, "Pr D"], rows: GraphRows
 ) -> tuple[Float[Tensor, "G"], Float[Tensor, "G"]]:
     """Per sample: the sum over its nodes of the mean square of F_o − F_r over channels, and the number of its nodes."""
-    errors = rows.sum_nodes(((original - rebuilt).square().mean(-1) * rows.node_mask).sum(1))
-    return errors, rows.sum_nodes(rows.node_mask.to(errors.dtype).sum(1)).clamp(min=1)
+    errors = rows.sum_graphs((original - rebuilt).square().mean(-1))
+    return errors, rows.node_count.sum(1).clamp(min=1)
 
 
 def reconstruction_loss(
-    original: Float[Tensor, "Vr N D"], rebuilt: Float[Tensor, "Vr N D"], rows: GraphRows, margin: float,
+    original: Float[Tensor, "Pr D"], rebuilt: Float[Tensor, "Pr D"], rows: GraphRows, margin: float,
     per_sample: bool = True,
 ) -> Float[Tensor, ""]:  # fmt: skip
     """Eq. (7): mean over samples of ReLU(‖F_o − F_r‖² − m2), where ‖·‖² is the *mean* square over a sample's elements.
@@ -77,22 +90,26 @@ def reconstruction_loss(
     """
     errors, nodes = reconstruction_error(original, rebuilt, rows)
     if per_sample:
-        return torch.relu(errors / nodes - margin).mean()
-    return torch.relu(errors.sum() / nodes.sum() - margin)
+        return _mean(torch.relu(errors / nodes - margin))
+    return torch.relu(all_sum(errors.sum()) / all_sum(nodes.sum()) - margin) / processes()
 
 
 def classification_loss(logits: Float[Tensor, "G classes"], target: Float[Tensor, "G classes"]) -> Float[Tensor, ""]:
     """Binary cross-entropy, mean over samples and classes."""
-    return torch.nn.functional.binary_cross_entropy_with_logits(logits, target)
+    target = target.to(logits.dtype)
+    return _mean(torch.nn.functional.binary_cross_entropy_with_logits(logits, target, reduction="none").mean(-1))
 
 
 def graph_supervision_loss(
-    class_logits: Float[Tensor, "V N objects"], classes: Int[Tensor, "V"], node_mask: Tensor,
-    relation_logits: Float[Tensor, "E N R"], relations: Float[Tensor, "E N R"], edge_mask: Tensor,
+    class_logits: Float[Tensor, "P objects"], classes: Int[Tensor, "P"], relation_logits: Float[Tensor, "Q R"],
+    relations: Float[Tensor, "Q R"],
 ) -> Float[Tensor, ""]:  # fmt: skip
-    """``graph_supervision`` (released): cross-entropy on object classes plus binary cross-entropy on relations."""
-    target = classes[:, None].expand(node_mask.shape)
-    per_node = torch.nn.functional.cross_entropy(class_logits.transpose(1, 2), target, reduction="none")
-    per_edge = torch.nn.functional.binary_cross_entropy_with_logits(relation_logits, relations, reduction="none")
-    nodes, edges = node_mask.sum().clamp(min=1), edge_mask.sum().clamp(min=1)
-    return (per_node * node_mask).sum() / nodes + (per_edge.mean(-1) * edge_mask).sum() / edges
+    """``graph_supervision`` (released): cross-entropy on object classes plus binary cross-entropy on relations.
+
+    Means over the nodes and edges that exist; where there are none, the term is 0.
+    """
+    per_node = torch.nn.functional.cross_entropy(class_logits, classes, reduction="sum")
+    target = relations.to(relation_logits.dtype)
+    per_edge = torch.nn.functional.binary_cross_entropy_with_logits(relation_logits, target, reduction="sum")
+    nodes, relations = all_count(len(classes), per_node), all_count(relations.numel(), per_edge)
+    return per_node / nodes + per_edge / relations

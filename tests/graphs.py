@@ -69,6 +69,24 @@ def make_graphs(visual: int = 0) -> list[SceneGraph]:
     ]
 
 
+def make_full(frames: int, slots: int, edges=((), ())) -> SceneGraph:
+    """A graph in which every slot is there in every frame, without relations."""
+    edges = np.array(edges, dtype=int)
+    return dataclasses.replace(
+        make_graph(frames=frames, slots=slots), present=np.ones((frames, slots), dtype=bool), edges=edges,
+        boxes=np.tile([0.1, 0.1, 0.9, 0.9], (frames, slots, 1)),
+        relations=np.zeros((frames, edges.shape[1], R), dtype=bool), carriers=None,
+    )  # fmt: skip
+
+
+def without_nodes(graph: SceneGraph, frame: int) -> SceneGraph:
+    """The same video with nobody there in one frame, if it has that frame."""
+    kept = (np.arange(graph.num_frames) != frame)[:, None]
+    return dataclasses.replace(graph, present=graph.present & kept, boxes=graph.boxes * kept[..., None],
+                               relations=graph.relations & kept[..., None],
+                               carriers=graph.carriers & kept[..., None])  # fmt: skip
+
+
 def add_empty_slots(graph: SceneGraph, extra: int) -> SceneGraph:
     """The same video with more slots that are never there, and edges from and to them."""
     M = graph.num_slots
@@ -118,16 +136,26 @@ def randn(*shape: int, seed: int = 0) -> Tensor:
 
 
 def unpack(values: Tensor, rows: GraphRows, slots: int) -> list[np.ndarray]:
-    """Packed node values (V', N, ...) → one dense array (N, slots, ...) per graph, zeros where there is no track."""
-    dense = [np.zeros((values.shape[1], slots, *values.shape[2:])) for _ in range(len(rows))]
-    for value, graph, slot in zip(values.detach().numpy(), rows.graph.tolist(), rows.slot.tolist(), strict=True):
-        dense[graph][:, slot] = value
+    """Values of node tokens (P', ...) → one dense array (N, slots, ...) per graph, zeros where there is no token."""
+    dense = [np.zeros((rows.frames, slots, *values.shape[1:])) for _ in range(len(rows))]
+    places = zip(rows.graph.tolist(), rows.frame.tolist(), rows.slot.tolist(), strict=True)
+    for value, (graph, frame, slot) in zip(values.detach().numpy(), places, strict=True):
+        dense[graph][frame, slot] = value
+    return dense
+
+
+def unpack_edges(values: Tensor, rows: GraphRows, edges: int) -> list[np.ndarray]:
+    """The same for edge tokens: (Q', ...) → one array (N, edges, ...) per graph."""
+    dense = [np.zeros((rows.frames, edges, *values.shape[1:])) for _ in range(len(rows))]
+    places = zip(rows.edge_graph.tolist(), rows.edge_frame.tolist(), rows.edge_slot.tolist(), strict=True)
+    for value, (graph, frame, edge) in zip(values.detach().numpy(), places, strict=True):
+        dense[graph][frame, edge] = value
     return dense
 
 
 def dense_masks(rows: GraphRows, slots: int) -> list[np.ndarray]:
     """Which (frame, slot) of each graph exists: (N, slots) bool."""
-    return [mask.astype(bool) for mask in unpack(rows.node_mask, rows, slots)]
+    return [mask.astype(bool) for mask in unpack(torch.ones(len(rows.node)), rows, slots)]
 
 
 def check_gradients(module: nn.Module, function, *inputs: Tensor) -> bool:

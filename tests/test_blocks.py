@@ -2,11 +2,22 @@ import numpy as np
 import pytest
 import torch
 
-from proda_lib.nn.blocks import FFN, MLP, SelfAttentionBlock, SelfAttentionEncoder, over_nodes
+from proda_lib.batch import Sequences
+from proda_lib.nn.blocks import FFN, MLP, SelfAttentionBlock, SelfAttentionEncoder
 from tests import reference
 from tests.graphs import check_gradients, randn, randomize
 
 MASK = torch.tensor([[1, 1, 1, 1, 1], [0, 1, 0, 1, 1], [0, 0, 0, 0, 1], [0, 0, 0, 0, 0]]).bool()
+SEQUENCES = Sequences.of(MASK.flatten().nonzero()[:, 0], *MASK.shape)
+TOKENS = int(MASK.sum())
+
+
+def check(found: torch.Tensor, x: torch.Tensor, sequences: Sequences, twin) -> None:
+    """``twin(sequence, mask)`` of each sequence is what was found for its tokens."""
+    laid, results = sequences.spread(x).numpy(), sequences.spread(found.detach()).numpy()
+    for sequence, mask, result in zip(laid, sequences.mask.numpy(), results, strict=True):
+        np.testing.assert_allclose(result[mask], twin(sequence, mask)[mask], atol=1e-9)
+    assert found.shape == x.shape
 
 
 def test_mlp_and_ffn():
@@ -23,46 +34,47 @@ def test_ffn_is_four_times_as_wide_inside():
 
 @pytest.mark.parametrize("heads", [1, 2, 4])
 def test_attention_block(heads):
-    module, x = randomize(SelfAttentionBlock(8, heads)), randn(4, 5, 8)
-    found = module(x, MASK).detach()
-    for sequence, mask, result in zip(x, MASK, found, strict=True):
-        expected = reference.attention_block(reference.Weights.of(module), sequence.numpy(), mask.numpy(), heads)
-        np.testing.assert_allclose(result[mask], expected[mask], atol=1e-9)
-    assert found.isfinite().all()  # also where nothing exists
-
-
-def test_attention_over_the_nodes_of_a_frame():
-    """Two videos of 3 and 1 tracks, laid out in any order and with a free place."""
-    module, x, place = randomize(SelfAttentionBlock(8, 2)), randn(4, 5, 8), torch.tensor([5, 2, 0, 1])
-    found, weights = module(x, MASK, over_nodes(place, videos=2, nodes=3)).detach(), reference.Weights.of(module)
-    for tracks in ([1, 2, 3], [0]):
-        for frame in range(5):
-            there = MASK[tracks, frame].numpy()
-            expected = reference.attention_block(weights, x[tracks, frame].numpy(), there, 2)
-            np.testing.assert_allclose(found[tracks, frame][there], expected[there], atol=1e-9)
+    module, x = randomize(SelfAttentionBlock(8, heads)), randn(TOKENS, 8)
+    weights = reference.Weights.of(module)
+    check(module(x, SEQUENCES), x, SEQUENCES, lambda x, mask: reference.attention_block(weights, x, mask, heads))
 
 
 def test_attention_encoder():
-    module, x = randomize(SelfAttentionEncoder(8, 2, depth=3)), randn(4, 5, 8)
-    found, weights = module(x, MASK).detach(), reference.Weights.of(module)
-    for sequence, mask, result in zip(x, MASK, found, strict=True):
-        expected = reference.attention_encoder(weights, sequence.numpy(), mask.numpy(), 2, 3)
-        np.testing.assert_allclose(result[mask], expected[mask], atol=1e-9)
+    module, x = randomize(SelfAttentionEncoder(8, 2, depth=3)), randn(TOKENS, 8)
+    weights = reference.Weights.of(module)
+    check(module(x, SEQUENCES), x, SEQUENCES, lambda x, mask: reference.attention_encoder(weights, x, mask, 2, 3))
 
 
-def test_what_does_not_exist_is_never_attended_to():
-    module, x = randomize(SelfAttentionEncoder(8, 2, depth=2)), randn(4, 5, 8)
-    changed = torch.where(MASK[..., None], x, 100 * randn(4, 5, 8, seed=1))
-    torch.testing.assert_close(module(x, MASK)[MASK], module(changed, MASK)[MASK], atol=1e-12, rtol=0)
+def test_tokens_of_a_sequence_may_stand_anywhere():
+    """Two sequences of 4 and 3 tokens, mixed and with free places."""
+    module, x = randomize(SelfAttentionBlock(8, 2)), randn(7, 8)
+    found = module(x, Sequences.of(torch.tensor([9, 2, 5, 0, 7, 3, 1]), 2, 5)).detach()
+    for tokens in ([1, 3, 5, 6], [0, 2, 4]):
+        exists = np.ones(len(tokens), dtype=bool)
+        expected = reference.attention_block(reference.Weights.of(module), x[tokens].numpy(), exists, 2)
+        np.testing.assert_allclose(found[tokens], expected, atol=1e-9)
+
+
+def test_free_places_change_nothing():
+    module, x = randomize(SelfAttentionEncoder(8, 2, depth=2)), randn(TOKENS, 8)
+    sequence, position = SEQUENCES.place // 5, SEQUENCES.place % 5
+    roomy = Sequences.of((2 * sequence + 1) * 9 + 8 - position, 9, 9)
+    torch.testing.assert_close(module(x, roomy), module(x, SEQUENCES), atol=1e-12, rtol=0)
+
+
+def test_attention_over_no_tokens():
+    module = randomize(SelfAttentionEncoder(8, 2, depth=1))
+    for shape in ((3, 5), (0, 5)):
+        assert module(randn(0, 8), Sequences.of(torch.zeros(0, dtype=torch.long), *shape)).shape == (0, 8)
 
 
 def test_attention_gradients():
     module = randomize(SelfAttentionBlock(4, 2))
-    assert check_gradients(module, lambda x: module(x, MASK), randn(4, 5, 4))
+    assert check_gradients(module, lambda x: module(x, SEQUENCES), randn(TOKENS, 4))
 
 
 def test_dropout_only_in_training():
-    module, x = randomize(SelfAttentionBlock(8, 2, dropout=0.5)), randn(4, 5, 8)
-    assert torch.equal(module(x, MASK), module(x, MASK))
+    module, x = randomize(SelfAttentionBlock(8, 2, dropout=0.5)), randn(TOKENS, 8)
+    assert torch.equal(module(x, SEQUENCES), module(x, SEQUENCES))
     module.train()
-    assert not torch.equal(module(x, MASK), module(x, MASK))
+    assert not torch.equal(module(x, SEQUENCES), module(x, SEQUENCES))

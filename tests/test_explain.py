@@ -10,6 +10,7 @@ from proda_lib.evaluation import explain
 from proda_lib.models.config import ModelConfig
 from proda_lib.models.proda import ProDA
 from proda_lib.specification import one_hot
+from tests.graphs import unpack, unpack_edges
 
 VOCABULARY = world.VOCABULARY
 
@@ -37,34 +38,41 @@ def test_look_agrees_with_the_model(model, graph):
         np.testing.assert_allclose(answer.a_s, torch.sigmoid(out.a_s.logits[row]), atol=1e-5)
         np.testing.assert_allclose(answer.s, out.a_s.s[row], atol=1e-5)
         assert answer.alpha.shape == (3, graph.num_slots, 16, 3) and answer.w.shape == (2, graph.num_edges, 16)
-        kept = batch.edge_slot.numpy()
-        part = out.w[:, row * len(kept) : (row + 1) * len(kept)].numpy()
-        np.testing.assert_allclose(np.nan_to_num(answer.w[:, kept]), part, atol=1e-5)
+        np.testing.assert_array_equal(np.isnan(answer.w), np.tile(~graph.edge_present.T, (2, 1, 1)))
+        w = unpack_edges(out.w.T, out.rows, graph.num_edges)[row].T
+        np.testing.assert_allclose(np.nan_to_num(answer.w), w, atol=1e-5)
         np.testing.assert_array_equal(np.isnan(answer.node_score), ~graph.present.T)
+        delta = unpack(out.delta, out.rows, graph.num_slots)[row].T
+        np.testing.assert_allclose(np.nan_to_num(answer.delta), delta, atol=1e-5)
     encoded, rows = model.encode(batch), batch.rows([0, 0])
     given = model.prompts[0].candidates(torch.from_numpy(saps).float())
-    alpha = model.prompts[0].weights(encoded.nodes[rows.node], given, rows).unflatten(0, (2, -1)).numpy()
-    slots = batch.node_slot.numpy()
-    for row, answer in enumerate(answers):
-        there = graph.present.T[slots]
-        np.testing.assert_allclose(answer.alpha[0, slots][there], alpha[row][there], atol=1e-5)
+    alpha = model.prompts[0].weights(encoded.nodes[rows.node], given, rows)
+    for answer, expected in zip(answers, unpack(alpha, rows, graph.num_slots), strict=True):
+        np.testing.assert_allclose(np.nan_to_num(answer.alpha[0]), expected.swapaxes(0, 1), atol=1e-5)
     assert not model.prompts[0]._forward_hooks and not model.readout_s.node_score._forward_hooks
 
 
 @torch.no_grad()
 def test_attention_is_what_the_block_does(model, graph):
     spatial, temporal = explain.attention(model, graph)
-    np.testing.assert_allclose(np.nansum(spatial, -1), np.where(np.isnan(spatial[..., 0]), 0, 1), atol=1e-5)
-    block, seen = model.encoder.dual_ai.attention[1], {}
-    with explain.listening(block.qkv, lambda m, i, o: seen.update(qkv=o)), \
-         explain.listening(block.out, lambda m, i, o: seen.update(attended=i[0])):  # fmt: skip
-        model.encode(collate([graph], keep_absent=True))
-    value = seen["qkv"].unflatten(-1, (3, block.heads, -1))[:, :, 2]
-    attended = seen["attended"].unflatten(-1, (block.heads, -1))
-    there = ~np.isnan(temporal[..., 0])  # an absent frame attends to itself, which is of no use to anybody
-    mine = np.nan_to_num(temporal) @ value[:, :, 0].numpy()
-    np.testing.assert_allclose(mine[there], attended[:, :, 0].numpy()[there], atol=1e-5)
-    assert temporal.shape == (graph.num_slots + 1, 16, 16)
+    X, N, batch = graph.num_slots + 1, graph.num_frames, collate([graph])
+    assert spatial.shape == (N, X, X) and temporal.shape == (X, N, N)
+    slot = torch.cat([batch.node_slot, torch.full((N,), X - 1)])
+    frame = torch.cat([batch.node_frame, torch.arange(N)])
+    for block, weights, place in zip(model.encoder.dual_ai.attention[:2], (spatial, temporal),
+                                     ((frame, slot), (slot, frame)), strict=True):  # fmt: skip
+        there = np.zeros(weights.shape[:2], dtype=bool)
+        there[place] = True
+        np.testing.assert_array_equal(np.isnan(weights), np.tile(~there[..., None], weights.shape[2]))
+        weights = np.nan_to_num(weights)
+        np.testing.assert_allclose(weights.sum(-1), there, atol=1e-5)
+        seen = {}
+        with explain.listening(block.qkv, lambda m, i, o, seen=seen: seen.update(qkv=o)), \
+             explain.listening(block.out, lambda m, i, o, seen=seen: seen.update(attended=i[0])):  # fmt: skip
+            model.encode(batch)
+        value = np.zeros((*there.shape, 16), dtype=np.float32)
+        value[place] = seen["qkv"].unflatten(-1, (3, -1))[:, 2]
+        np.testing.assert_allclose((weights @ value)[place], seen["attended"], atol=1e-5)
 
 
 def test_hiding_a_slot(model, graph):

@@ -2,6 +2,7 @@ import numpy as np
 import pytest
 import torch
 
+from proda_lib.errors import GraphError
 from proda_lib.losses import (
     classification_loss,
     correlation,
@@ -16,9 +17,9 @@ from tests.graphs import dense_masks, randn, random_rows, unpack
 
 SLOTS = 6
 _, BATCH, ROWS = random_rows((0, 1, 2, 1))
-V = len(ROWS.node)
-U = randn(V, 5, 4)
-S = 0.3 * U + randn(V, 5, 4, seed=1) + 0.2  # correlated, and not centred
+P = len(ROWS.node)
+U = randn(P, 4)
+S = 0.3 * U + randn(P, 4, seed=1) + 0.2  # correlated, and not centred
 MASKS = dense_masks(ROWS, SLOTS)
 
 
@@ -50,6 +51,11 @@ def test_disentanglement_released(margin):
     assert found.item() == pytest.approx(expected, abs=1e-9)
 
 
+def test_disentanglement_released_refuses_more_nodes_than_slots():
+    with pytest.raises(GraphError, match="slots: found 4, expected at most 3"):
+        disentanglement_loss_released(U, S, ROWS, 0.2, 3)
+
+
 @pytest.mark.parametrize("per_sample", [True, False])
 @pytest.mark.parametrize("margin", [0.0, 0.2, 1.5, 50.0])
 def test_reconstruction(margin, per_sample):
@@ -68,18 +74,6 @@ def test_correlation_and_error_of_each_sample():
     np.testing.assert_allclose(total / nodes, errors, atol=1e-9)
     # so that the margins 0.3 and 1.5 above see both sides of their ReLU:
     assert min(np.abs(correlations)) < 0.3 < max(np.abs(correlations)) and min(errors) < 1.5 < max(errors)
-
-
-def test_absent_nodes_count_for_nothing():
-    mask = ROWS.node_mask[..., None]
-    u, s = torch.where(mask, U, 9.0), torch.where(mask, S, -9.0)
-    for loss in (
-        lambda u, s: disentanglement_loss(u, s, ROWS, 0.1),
-        lambda u, s: disentanglement_loss_released(u, s, ROWS, 0.1, SLOTS),
-        lambda u, s: reconstruction_loss(u, s, ROWS, 0.1),
-        lambda u, s: reconstruction_loss(u, s, ROWS, 0.1, per_sample=False),
-    ):
-        torch.testing.assert_close(loss(u, s), loss(U, S), atol=1e-12, rtol=0)
 
 
 def test_gradients():
@@ -107,12 +101,18 @@ def test_classification():
 
 def test_graph_supervision():
     """Mean cross-entropy over nodes that exist plus mean binary cross-entropy over edges that exist."""
-    nodes, edges = BATCH.node_mask, BATCH.edge_mask
-    classes, relations = randn(*nodes.shape, 5), randn(*edges.shape, 3, seed=1)
-    found = graph_supervision_loss(classes, BATCH.classes, nodes, relations, BATCH.relations, edges)
+    classes, relations = randn(len(BATCH.classes), 5), randn(len(BATCH.relations), 3, seed=1)
+    found = graph_supervision_loss(classes, BATCH.classes, relations, BATCH.relations)
     node_terms = []
-    for track, frame in nodes.nonzero().tolist():
-        p = np.exp(classes[track, frame].numpy())
-        node_terms.append(-np.log(p[BATCH.classes[track]] / p.sum()))
-    terms = reference.binary_cross_entropy(relations.numpy(), BATCH.relations.numpy())[edges.numpy()]
+    for logits, truth in zip(classes.numpy(), BATCH.classes, strict=True):
+        p = np.exp(logits)
+        node_terms.append(-np.log(p[truth] / p.sum()))
+    terms = reference.binary_cross_entropy(relations.numpy(), BATCH.relations.numpy())
     assert found.item() == pytest.approx(np.mean(node_terms) + terms.mean(), abs=1e-9)
+
+
+def test_graph_supervision_without_edges_or_nodes():
+    classes, nodes = randn(3, 5), torch.tensor([0, 4, 2])
+    found = graph_supervision_loss(classes, nodes, randn(0, 3), randn(0, 3))
+    torch.testing.assert_close(found, torch.nn.functional.cross_entropy(classes, nodes))
+    assert graph_supervision_loss(classes[:0], nodes[:0], randn(0, 3), randn(0, 3)) == 0

@@ -12,7 +12,7 @@ from proda_lib.models.config import RELEASED, ModelConfig, with_preset
 from proda_lib.models.controls import EncoderOnly, NoPrompt, PromptOnly
 from proda_lib.models.proda import ProDA, ProDAOutput
 from tests import reference
-from tests.graphs import C, R, add_empty_slots, double, make_graph, make_graphs, randomize, unpack
+from tests.graphs import C, R, add_empty_slots, double, make_graph, make_graphs, randomize, unpack, unpack_edges
 
 SLOTS = 5
 CONFIG = ModelConfig(actions=C, objects=5, relations=R, frames=7, slots=SLOTS, width=8, heads=2, layers=2, depth=1,
@@ -63,7 +63,7 @@ def test_proda_equals_its_reference(variant):
     output = model(double(collate(graphs)), SAP, ROW_VIDEO)
     nodes = {name: unpack(getattr(output, name), output.rows, SLOTS)
              for name in ("specified", "unspecified", "rebuilt", "delta")}  # fmt: skip
-    first_edge = 0
+    w = unpack_edges(output.w.T, output.rows, 9)
     for row, video in enumerate(ROW_VIDEO):
         graph = add_empty_slots(graphs[video], SLOTS - graphs[video].num_slots)  # released counts absent slots
         T, present = graph.num_frames, graph.present
@@ -75,11 +75,11 @@ def test_proda_equals_its_reference(variant):
             place = video if name == "a_m" else row  # a_m has one row per video
             np.testing.assert_allclose(found.logits[place].detach(), wanted.logits, atol=1e-9, err_msg=name)
             np.testing.assert_allclose(found.s[place, :T].detach(), wanted.s, atol=1e-9, err_msg=name)
-        kept = graph.edge_present.any(0)
-        w = output.w[:, first_edge : first_edge + kept.sum(), :T].detach()
-        np.testing.assert_allclose(w, expected.w[:, :, kept].swapaxes(1, 2), atol=1e-9)
-        first_edge += kept.sum()
-    assert first_edge == output.w.shape[1]
+        exists = graphs[video].edge_present
+        found = w[row][:T, : exists.shape[1]]
+        wanted = np.moveaxis(expected.w, 0, -1)[:, : exists.shape[1]]
+        np.testing.assert_allclose(found[exists], wanted[exists], atol=1e-9)
+        assert exists.sum() == (output.rows.edge_graph == row).sum()
 
 
 @pytest.mark.parametrize("variant", ["paper", "released", "visual"])
@@ -121,9 +121,8 @@ def test_empty_slots_change_nothing(variant, precision):
     model = model.to(precision)
     padded = [add_empty_slots(graph, extra) for graph, extra in zip(graphs, (1, 4, 2), strict=True)]
     outputs = []
-    for batch in (collate(graphs), collate(padded, keep_absent=True)):
+    for batch in (collate(graphs), collate(padded)):
         outputs.append(model(double(batch) if precision == torch.float64 else batch, SAP, ROW_VIDEO))
-    assert outputs[1].rows.node_mask.shape[0] > outputs[0].rows.node_mask.shape[0]
     same_answers(outputs[1], outputs[0], 1e-6 if precision == torch.float32 else 1e-9)
 
 
@@ -151,9 +150,9 @@ def test_empty_slots_and_longer_videos_change_no_loss_and_no_gradient():
     model, graphs = make()
     longer = make_graph(9, frames=7, slots=5)
     results = []
-    for videos, keep in ((graphs, False), ([*(add_empty_slots(g, 3) for g in graphs), longer], True)):
+    for videos in (graphs, [*(add_empty_slots(g, 3) for g in graphs), longer]):
         model.zero_grad()
-        output = model(double(collate(videos, keep)), SAP, ROW_VIDEO)
+        output = model(double(collate(videos)), SAP, ROW_VIDEO)
         dis = disentanglement_loss(output.unspecified, output.specified, output.rows, 0.0)
         rec = reconstruction_loss(output.original, output.rebuilt, output.rows, 0.0)
         (dis + rec + output.a_t.logits.square().sum()).backward()

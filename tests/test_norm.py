@@ -1,5 +1,3 @@
-import dataclasses
-
 import numpy as np
 import pytest
 import torch
@@ -9,29 +7,34 @@ from proda_lib.batch import collate
 from proda_lib.errors import ProdaError, RecipeError
 from proda_lib.nn.norm import FrameBatchNorm, GraphNorm, LayerNorm, VGNorm, make_norm
 from tests import reference
-from tests.graphs import check_gradients, dense_masks, make_graph, randn, random_rows, randomize, unpack
+from tests.graphs import (
+    check_gradients,
+    dense_masks,
+    make_full,
+    make_graph,
+    make_graphs,
+    randn,
+    random_rows,
+    randomize,
+    unpack,
+    without_nodes,
+)
 
 NAMES = pytest.mark.parametrize("name", sorted(reference.NORMS))
 SLOTS, FRAMES, D = 6, 7, 4  # more slots and frames than any video has
 
 
-def full_rows(slots: int = 4, frames: int = 5, videos: int = 3):
-    """Rows in which nothing is masked."""
-    _, _, rows = random_rows((0,) * videos)
-    nodes = slots * videos
-    return dataclasses.replace(
-        rows, graph=torch.arange(nodes) // slots, slot=torch.arange(nodes) % slots,
-        node_mask=torch.ones(nodes, frames, dtype=torch.bool), video=torch.zeros(videos, dtype=torch.long),
-    )  # fmt: skip
+def full_rows():
+    """Three graphs of 4 slots and 5 frames, everything there: tokens (60, D) are (3, 4, 5, D)."""
+    return collate([make_full(5, 4)]).rows((0, 0, 0))
 
 
 @NAMES
 @pytest.mark.parametrize("training", [False, True], ids=["evaluation", "training"])
 def test_equation(name, training):
-    _, _, rows = random_rows((0, 1, 2, 1))
-    rows.node_mask[:, 3] = False  # nobody is there in frame 3
+    rows = collate([without_nodes(graph, 3) for graph in make_graphs()]).rows((0, 1, 2, 1))
     module = randomize(make_norm(name, FRAMES, D, SLOTS)).train(training)
-    x, weights = randn(len(rows.node), 5, D) + 0.7, reference.Weights.of(module)
+    x, weights = randn(len(rows.node), D) + 0.7, reference.Weights.of(module)
     masks = dense_masks(rows, SLOTS)
     expected, running = reference.NORMS[name](weights, unpack(x, rows, SLOTS), masks, training)
     found = module(x, rows)
@@ -44,26 +47,12 @@ def test_equation(name, training):
         assert changed.tolist() == [training and frame for frame in seen]
 
 
-@NAMES
-def test_what_is_absent_stays_zero_and_changes_nothing(name):
-    _, _, rows = random_rows()
-    module = randomize(make_norm(name, FRAMES, D, SLOTS)).train()
-    x = randn(len(rows.node), 5, D)
-    mask = rows.node_mask[..., None]
-    found, other = module(x, rows), module(torch.where(mask, x, 9.0), rows)
-    assert not found[~rows.node_mask].any()
-    if name == "vgnorm":  # training normalises by the running mean, which the second call has moved again
-        module.eval()
-        found, other = module(x, rows), module(torch.where(mask, x, 9.0), rows)
-    torch.testing.assert_close(found, other, atol=1e-12, rtol=0)
-
-
 @pytest.mark.parametrize("name", [*sorted(reference.NORMS), "batch training", "vgnorm_released training"])
 def test_gradients(name):
     """Training too, where the statistics of the batch carry gradient; VGNorm's do not, see below."""
     _, _, rows = random_rows((0, 1, 2))
     module = randomize(make_norm(name.split()[0], FRAMES, D, SLOTS)).train("training" in name)
-    assert check_gradients(module, lambda x: module(x, rows), randn(len(rows.node), 5, D))
+    assert check_gradients(module, lambda x: module(x, rows), randn(len(rows.node), D))
 
 
 def test_vgnorm_starts_with_the_paper_values():
@@ -77,7 +66,7 @@ def test_vgnorm_detaches_the_running_mean():
     """In training the updated running mean normalises, as a constant: gradients are those of evaluation after it."""
     _, _, rows = random_rows()
     module = randomize(VGNorm(FRAMES, D)).train()
-    x = randn(len(rows.node), 5, D).requires_grad_()
+    x = randn(len(rows.node), D).requires_grad_()
     results = []
     for training in (True, False):
         y = module.train(training)(x, rows)
@@ -89,7 +78,7 @@ def test_vgnorm_detaches_the_running_mean():
 def test_vgnorm_result_has_unit_spread():
     rows = full_rows()
     module = VGNorm(5, D).double().train()
-    y = module(3 * randn(len(rows.node), 5, D) + 2, rows).view(3, 4, 5, D)
+    y = module(3 * randn(len(rows.node), D) + 2, rows).view(3, 4, 5, D)
     torch.testing.assert_close(y.square().sum((1, 3)), torch.full((3, 5), 4.0 * D - 1).double())
 
 
@@ -99,7 +88,7 @@ def test_released_mean_carries_gradient_and_paper_mean_does_not():
     for name, invariant in [("vgnorm_released", True), ("vgnorm", False)]:
         module = make_norm(name, 5, D, slots=4).double().train()
         shift = torch.zeros((), dtype=torch.float64, requires_grad=True)
-        (module(randn(len(rows.node), 5, D) + shift, rows) * randn(len(rows.node), 5, D, seed=1)).sum().backward()
+        (module(randn(len(rows.node), D) + shift, rows) * randn(len(rows.node), D, seed=1)).sum().backward()
         assert (abs(shift.grad.item()) < 1e-9) == invariant
 
 
@@ -107,30 +96,30 @@ def test_released_refuses_more_nodes_than_slots():
     """Its divisors count slots: with more nodes than that, variances would be wrong or negative."""
     rows = collate([make_graph(slots=5, edges=9)]).rows([0])
     with pytest.raises(ProdaError, match="slots"):
-        make_norm("vgnorm_released", FRAMES, D, slots=3)(torch.randn(len(rows.node), 5, D), rows)
+        make_norm("vgnorm_released", FRAMES, D, slots=3)(torch.randn(len(rows.node), D), rows)
 
 
-def test_batch_norm_is_batchnorm1d_where_nothing_is_masked():
-    rows, x = full_rows(), randn(12, 5, D) + 0.3
+def test_batch_norm_is_batchnorm1d_where_everything_is_there():
+    rows, x = full_rows(), randn(60, D) + 0.3
     ours, theirs = randomize(FrameBatchNorm(5, D)), nn.BatchNorm1d(5).double()
     state = ours.state_dict()
     theirs.load_state_dict({**state, "num_batches_tracked": torch.tensor(0)})
     for training in (True, True, False):
         ours.train(training), theirs.train(training)
-        torch.testing.assert_close(ours(x, rows), theirs(x), atol=1e-12, rtol=0)
+        torch.testing.assert_close(ours(x, rows), theirs(x.view(12, 5, D)).flatten(0, 1), atol=1e-12, rtol=0)
     torch.testing.assert_close(ours.running_mean, theirs.running_mean)
     torch.testing.assert_close(ours.running_var, theirs.running_var)
 
 
-def test_layer_norm_is_layernorm_where_nothing_is_masked():
-    rows, x = full_rows(), randn(12, 5, D)
+def test_layer_norm_is_layernorm_where_everything_is_there():
+    rows, x = full_rows(), randn(60, D)
     module = randomize(LayerNorm(5, D))
     expected = nn.functional.layer_norm(x, (D,), module.weight, module.bias)
     torch.testing.assert_close(module(x, rows), expected)
 
 
 def test_graph_norm_with_alpha_one_is_instance_norm_over_nodes():
-    rows, x = full_rows(), randn(12, 5, D)
+    rows, x = full_rows(), randn(60, D)
     found = GraphNorm(5, D).double()(x, rows)
     nodes = x.view(3, 20, D).transpose(1, 2)
     torch.testing.assert_close(found.view(3, 20, D).transpose(1, 2), nn.functional.instance_norm(nodes))
@@ -140,7 +129,7 @@ def test_graph_norm_with_alpha_one_is_instance_norm_over_nodes():
 def test_two_passes_may_come_before_one_backward(name):
     _, _, rows = random_rows()
     module = randomize(make_norm(name, FRAMES, D, SLOTS)).train()
-    x = randn(len(rows.node), 5, D).requires_grad_()
+    x = randn(len(rows.node), D).requires_grad_()
     (module(x, rows) + module(2 * x, rows)).square().sum().backward()
     assert x.grad.isfinite().all() and all(p.grad.isfinite().all() for p in module.parameters())
 
@@ -149,7 +138,7 @@ def test_two_passes_may_come_before_one_backward(name):
 def test_gradients_stay_finite_where_all_features_are_equal(name):
     _, _, rows = random_rows()
     module = make_norm(name, FRAMES, D, SLOTS)
-    x = torch.zeros(len(rows.node), 5, D, requires_grad=True)
+    x = torch.zeros(len(rows.node), D, requires_grad=True)
     module(x, rows).sum().backward()
     assert x.grad.isfinite().all()
 

@@ -44,3 +44,10 @@ def test_no_prompt_beats_relation_histograms_on_the_world():
     network = metric(rows["no_prompt"][0], "a_t/map")
     assert 35 <= network <= 75
     assert network >= metric(rows["logistic"][0], "relation_histogram/map") + 10
+
+
+@pytest.mark.parametrize("lost", ["frames shuffled", "without relations"])
+def test_no_prompt_needs_order_and_relations_on_the_world(lost):
+    rows = world_controls("reference")
+    network, other = (metric(rows[name][0], "a_t/map") for name in ("no_prompt", f"no_prompt, {lost}"))
+    assert network >= other + 5

@@ -147,6 +147,54 @@ def test_every_pair_once_in_an_epoch_and_order_depends_on_seed_and_epoch_only():
         assert lengths == sorted([*range(1, L + 1), *[16] * (L + 1)])
 
 
+@pytest.mark.parametrize("accumulate", [1, 3])
+def test_batches_are_of_nearly_equal_size(accumulate):
+    graphs = load_splits("world", 9, 1)[0].train
+    recipe = make_recipe("smoke", batch_videos=6, accumulate=accumulate)
+    loader, steps = data.epoch_loader(graphs, recipe, 0)
+    visits = len(data.EpochRows(graphs, recipe, 0))
+    sizes = [len(r.batch) for r in loader]
+    assert steps == round(visits / 6) and len(sizes) == steps * accumulate and sum(sizes) == visits
+    assert max(sizes) - min(sizes) <= 1 + (accumulate > 1)
+
+
+def test_more_parts_than_videos_in_a_batch_are_refused():
+    graphs = load_splits("world", 4, 1)[0].train
+    with pytest.raises(RecipeError, match="batch_videos: found 2 videos in a batch, expected one for each of 1 proc"):
+        data.epoch_loader(graphs, make_recipe("smoke", batch_videos=2, accumulate=3), 0)
+
+
+def test_accumulated_gradients_are_those_of_the_whole_batch(store):
+    """One step on one batch of 8 videos, with a norm that looks at no other video.
+
+    AdamW's first step is lr · sign(gradient), so only gradients that are zero but for rounding may differ.
+    """
+    changes = {**TINY, "train_videos": 9, "batch_videos": 8, "specs_per_video": 99, "norm": "layer",
+               "pretrain_epochs": 1, "posttrain_epochs": 0, "model": "no_prompt", "dropout": 0.0}  # fmt: skip
+    whole, parts = (runs.get(make_recipe("smoke", **changes, accumulate=a)) for a in (1, 2))
+    assert parts.curves[0]["a_t"] == pytest.approx(whole.curves[0]["a_t"], abs=1e-6)
+    pairs = [(weights(whole)[name], value) for name, value in weights(parts).items()]
+    differ = torch.cat([((a - b).abs() > 1e-4).flatten() for a, b in pairs])
+    assert differ.float().mean() < 0.01
+
+
+def test_recomputing_changes_no_result(store):
+    """Dropout included: the random state is put back before a block runs again."""
+    changes = {**TINY, "pretrain_epochs": 1, "dropout": 0.1}
+    kept, again = (weights(runs.get(make_recipe("smoke", **changes, recompute=r))) for r in (False, True))
+    assert same(kept, again)
+
+
+def test_the_trace_of_an_epoch_averages_to_its_mean(store, monkeypatch):
+    monkeypatch.setattr(loop, "LOOK_EVERY", 2)
+    for row in runs.get(make_recipe("smoke", **TINY)).curves:
+        trace = row["trace"]
+        ends = np.array(trace["epoch"]) - (row["epoch"] - 1)
+        assert ends[-1] == 1 and (np.diff(ends) > 0).all()
+        for name in set(trace) - {"epoch"}:
+            assert np.average(trace[name], weights=np.diff(ends, prepend=0)) == pytest.approx(row[name])
+
+
 def test_validation_split_is_by_video():
     graphs = load_splits("world", 30, 1)[0].train
     kept, held = data.split_validation(graphs, seed=3)

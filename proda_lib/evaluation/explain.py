@@ -60,28 +60,40 @@ def listening(module: nn.Module, note):
 @torch.no_grad()
 def look(model: ProDA, graph: SceneGraph, saps: Bool[np.ndarray, "S C"], device="cpu") -> list[Answer]:
     """Ask S specifications about one graph (of at most as many frames as the model takes)."""
-    batch = collate([graph], keep_absent=True).to(device)
+    batch = collate([graph]).to(device)
     S, M, N, E = len(saps), graph.num_slots, graph.num_frames, graph.num_edges
     alphas: list[Tensor] = []
     scores: list[Tensor] = []
 
     def note_alpha(module: nn.Module, inputs: tuple, output: Tensor) -> None:
         if hasattr(module, "weights"):
-            alphas.append(module.weights(*inputs)[: S * M].unflatten(0, (S, M)))  # the UAP's rows come after
+            alphas.append(module.weights(*inputs))
 
     def note_score(module: nn.Module, inputs: tuple, output: Tensor) -> None:
-        scores.append(torch.sigmoid(output)[..., 0].unflatten(0, (S, M)))
+        scores.append(torch.sigmoid(output)[:, 0])
 
     with listening(model.prompts[0], note_alpha), listening(model.readout_s.node_score, note_score):
         out = model(batch, torch.as_tensor(saps, dtype=torch.bool, device=device), [0] * S)
-    absent, no_edge = ~graph.present.T, ~graph.edge_present.T
-    places = torch.stack(alphas, 1) if alphas else scores[0].new_zeros(S, 0, M, N, 0)
-    alpha = np.where(absent[..., None], np.nan, _numpy(places))
-    w = np.where(no_edge, np.nan, _numpy(out.w.unflatten(1, (S, E)).transpose(0, 1)))
-    node_score, delta = (np.where(absent, np.nan, _numpy(x)) for x in (scores[0], out.delta.unflatten(0, (S, M))))
+    rows = out.rows
+    node_place = tuple(_numpy(x) for x in (rows.graph, rows.slot, rows.frame))
+    edge_place = tuple(_numpy(x) for x in (rows.edge_graph, rows.edge_slot, rows.edge_frame))
+
+    def dense(tokens: Tensor, place: tuple, shape: tuple) -> np.ndarray:
+        """(tokens, ...) → ``shape`` + (...), NaN where there is no token."""
+        laid = np.full((*shape, *tokens.shape[1:]), np.nan, dtype=np.float32)
+        laid[place] = _numpy(tokens)
+        return laid
+
+    # The UAP's rows come after those of the SAPs.
+    places = (
+        torch.stack([a[: len(rows.node)] for a in alphas], 1) if alphas else out.delta.new_zeros(len(rows.node), 0, 0)
+    )
+    alpha = dense(places, node_place, (S, M, N)).transpose(0, 3, 1, 2, 4)
+    w = dense(out.w.T, edge_place, (S, E, N)).transpose(0, 3, 1, 2)
+    node_score, delta = (dense(x, node_place, (S, M, N)) for x in (scores[0], out.delta))
     a_s, a_t = _numpy(torch.sigmoid(out.a_s.logits)), _numpy(torch.sigmoid(out.a_t.logits))
-    rows = zip(np.asarray(saps), alpha, w, node_score, _numpy(out.a_s.s), delta, a_s, a_t, strict=True)
-    return [Answer(*row) for row in rows]
+    answers = zip(np.asarray(saps), alpha, w, node_score, _numpy(out.a_s.s), delta, a_s, a_t, strict=True)
+    return [Answer(*answer) for answer in answers]
 
 
 def alpha_change(one: Answer, other: Answer) -> Float[np.ndarray, "P"]:
@@ -158,36 +170,42 @@ def attention(model: ProDA, graph: SceneGraph, device="cpu") -> tuple[np.ndarray
         (N, X, X) who (row) listens to whom (column) in each frame, (X, N, N) the same between the frames of each track;
         X = the M slots and, last, the whole frame.
     """
-    batch = collate([graph], keep_absent=True).to(device)
+    batch = collate([graph]).to(device)
     blocks, seen = model.encoder.dual_ai.attention[:2], []
     with contextlib.ExitStack() as stack:
         for block in blocks:
             stack.enter_context(listening(block.qkv, lambda module, inputs, output: seen.append(output)))
         model.encode(batch)
-    mask = torch.cat([batch.node_mask, batch.frame_mask])  # (X, N)
+    N, X = graph.num_frames, graph.num_slots + 1
+    slot = np.concatenate([_numpy(batch.node_slot), np.full(N, X - 1)])
+    frame = np.concatenate([_numpy(batch.node_frame), np.arange(N)])
+    here = np.zeros((N, X), dtype=bool)
+    here[frame, slot] = True
     found = []
     for block, qkv, over in zip(blocks, seen, ("nodes", "frames"), strict=True):
-        q, k, _ = qkv.unflatten(-1, (3, block.heads, -1)).unbind(2)  # (X, N, heads, d)
-        if over == "nodes":
-            q, k, here = q.transpose(0, 1), k.transpose(0, 1), mask.T
-        else:
-            here = mask
+        laid = np.zeros((N, X, qkv.shape[1]), dtype=np.float32)
+        laid[frame, slot] = _numpy(qkv)
+        laid, there = (laid, here) if over == "nodes" else (laid.swapaxes(0, 1), here.T)
+        q, k, _ = torch.from_numpy(laid).unflatten(-1, (3, block.heads, -1)).unbind(2)
         logits = torch.einsum("gahd,gbhd->ghab", q, k) / q.shape[-1] ** 0.5
-        weights = logits.masked_fill(~here[:, None, None], -torch.inf).softmax(-1).mean(1)
-        found.append(np.where(_numpy(here)[..., None], _numpy(weights), np.nan))
+        weights = logits.masked_fill(~torch.from_numpy(there)[:, None, None], -torch.inf).softmax(-1).mean(1)
+        found.append(np.where(there[..., None], _numpy(weights), np.nan))
     return found[0], found[1]
 
 
 @torch.no_grad()
 def influence(model: ProDA, graph: SceneGraph, device="cpu") -> Float[np.ndarray, "M M"]:
-    """How much F_o of each slot (column) changes when a slot (row) is hidden: mean over frames of ‖ΔF_o‖ / ‖F_o‖."""
-    hidden = [without_slot(graph, slot) for slot in range(graph.num_slots)]
+    """How much F_o of each slot (column) changes when a slot (row) is hidden: mean over frames of ‖ΔF_o‖ / ‖F_o‖.
+
+    NaN on the diagonal, and where a slot is in no frame.
+    """
     M = graph.num_slots
-    nodes = model.encode(collate([graph, *hidden], keep_absent=True).to(device)).nodes.unflatten(0, (M + 1, M))
-    there = torch.from_numpy(graph.present.T).to(nodes.device)  # (M, N)
-    change = (nodes[1:] - nodes[0]).norm(dim=-1) / nodes[0].norm(dim=-1).clamp(min=1e-6)
-    mean = (change * there).sum(-1) / there.sum(-1).clamp(min=1)
-    return np.where(np.eye(M, dtype=bool), np.nan, _numpy(mean))
+    batch = collate([graph, *(without_slot(graph, slot) for slot in range(M))]).to(device)
+    nodes = model.encode(batch).nodes
+    laid = nodes.new_full((M + 1, graph.num_frames, M, nodes.shape[1]), torch.nan)
+    laid[batch.node_video, batch.node_frame, batch.node_slot] = nodes
+    change = (laid[1:] - laid[0]).norm(dim=-1) / laid[0].norm(dim=-1).clamp(min=1e-6)
+    return _numpy(change.nanmean(1))
 
 
 def without_slot(graph: SceneGraph, slot: int) -> SceneGraph:
@@ -205,7 +223,7 @@ def without_slot(graph: SceneGraph, slot: int) -> SceneGraph:
 
 @torch.no_grad()
 def before_norm(model: ProDA, batch: SceneGraphBatch, sap: Bool[Tensor, "R C"], layer: int = -1):
-    """What reaches the norm of a VGPNN layer: features (V', N, D) and rows, of the SAP branch, one row per video."""
+    """What reaches the norm of a VGPNN layer: features (P', D) and rows, of the SAP branch, one row per video."""
     seen: list[tuple] = []
     with listening(model.vgpnn.layers[layer].norm, lambda module, inputs, output: seen.append(inputs)):
         rows = batch.rows(range(len(batch)))
@@ -215,32 +233,31 @@ def before_norm(model: ProDA, batch: SceneGraphBatch, sap: Bool[Tensor, "R C"], 
 
 @torch.no_grad()
 def compare_norms(
-    x: Float[Tensor, "Vr N D"], rows: GraphRows, slots: int, mean: Float[Tensor, "N"] | None = None
+    x: Float[Tensor, "Pr D"], rows: GraphRows, slots: int, mean: Float[Tensor, "N"] | None = None
 ) -> dict[str, Tensor]:
     """The same features through fresh copies of VGNorm and its rivals (their parameters as at the start of training).
 
     Args:
         mean: VGNorm's running mean; by default the mean of ``x`` itself, which is where it would settle.
     """
-    found = {"before": x * rows.node_mask[..., None]}
+    found = {"before": x}
     for title, name in (("VGNorm", "vgnorm"), ("LayerNorm", "layer"), ("BatchNorm", "batch"), ("GraphNorm", "graph")):
-        norm = make_norm(name, x.shape[1], x.shape[2], slots).to(x.device)
+        norm = make_norm(name, rows.frames, x.shape[1], slots).to(x.device)
         if isinstance(norm, VGNorm):
-            count = (rows.node_mask.sum(0) * x.shape[-1]).clamp(min=1)
-            own = (x.sum(-1) * rows.node_mask).sum(0) / count
-            norm.running_mean.copy_(own if mean is None else mean[: x.shape[1]])
+            count = (rows.node_count.sum(0) * x.shape[1]).clamp(min=1)
+            own = rows.sum_nodes(x.sum(-1)).sum(0) / count
+            norm.running_mean.copy_(own if mean is None else mean[: rows.frames])
             norm.eval()
         found[title] = norm(x, rows)
     return found
 
 
 @torch.no_grad()
-def frame_statistics(x: Float[Tensor, "Vr N D"], rows: GraphRows) -> tuple[np.ndarray, np.ndarray]:
+def frame_statistics(x: Float[Tensor, "Pr D"], rows: GraphRows) -> tuple[np.ndarray, np.ndarray]:
     """Mean and standard deviation of the features that each video (row) has in each frame: (G, N) and (G, N)."""
-    mask = rows.node_mask[..., None]
-    count = (rows.sum_nodes(rows.node_mask.float()) * x.shape[-1]).clamp(min=1)
-    mean = rows.sum_nodes((x * mask).sum(-1)) / count
-    centred = (x - mean.index_select(0, rows.graph)[..., None]) * mask
+    count = (rows.node_count * x.shape[1]).clamp(min=1)
+    mean = rows.sum_nodes(x.sum(-1)) / count
+    centred = x - mean.flatten().index_select(0, rows.cell)[:, None]
     spread = (rows.sum_nodes(centred.square().sum(-1)) / (count - 1).clamp(min=1)).sqrt()
     return _numpy(mean), _numpy(spread)
 

@@ -16,7 +16,9 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
 from proda_lib.batch import SceneGraphBatch, collate
+from proda_lib.distributed import each_its_part
 from proda_lib.evaluation.charades import mean_average_precision
+from proda_lib.evaluation.scan import ask_in_chunks
 from proda_lib.graph import SceneGraph
 from proda_lib.models.proda import ProDA
 from proda_lib.specification import branch_targets, partition, sample_specifications, specification_length, video_rng
@@ -28,17 +30,26 @@ EVALUATION_EPOCH = 1_000_000
 VIDEOS_AT_ONCE, ROWS_AT_ONCE = 16, 256
 
 
-def _batches(graphs: Sequence[SceneGraph], frames: int, device) -> Iterator[tuple[range, SceneGraphBatch]]:
+def _batches(
+    model: nn.Module, graphs: Sequence[SceneGraph], frames: int, device
+) -> Iterator[tuple[range, SceneGraphBatch]]:
+    dtype = next(model.parameters()).dtype
     for start in range(0, len(graphs), VIDEOS_AT_ONCE):
         part = range(start, min(start + VIDEOS_AT_ONCE, len(graphs)))
-        yield part, collate([graphs[i].sample_frames(frames) for i in part]).to(device)
+        yield part, collate([graphs[i].sample_frames(frames) for i in part]).to(device, dtype=dtype)
 
 
 @torch.no_grad()
 def predict(model: nn.Module, graphs: Sequence[SceneGraph], recipe: Recipe, device="cpu") -> Float[np.ndarray, "V C"]:
     """Scores (videos, C) of a control model, which takes no prompt."""
     model.eval()
-    return np.concatenate([model(b).logits.float().cpu().numpy() for _, b in _batches(graphs, recipe.frames, device)])
+
+    def scores(part: Sequence[SceneGraph]) -> np.ndarray:
+        return np.concatenate(
+            [model(b).logits.float().cpu().numpy() for _, b in _batches(model, part, recipe.frames, device)]
+        )
+
+    return np.concatenate(each_its_part(graphs, scores))
 
 
 def recognition(scores: Float[np.ndarray, "V C"], graphs: Sequence[SceneGraph]) -> float:
@@ -117,9 +128,13 @@ def evaluation_rows(
 def paper_protocol(model: ProDA, graphs: Sequence[SceneGraph], recipe: Recipe, device="cpu") -> PaperProtocol:
     """Score all 2L + 1 specifications of each video. The SAPs are made from the labels of ``graphs``."""
     model.eval()
+    return PaperProtocol.concatenate(each_its_part(graphs, lambda part: _paper_protocol(model, part, recipe, device)))
+
+
+def _paper_protocol(model: ProDA, graphs: Sequence[SceneGraph], recipe: Recipe, device) -> PaperProtocol:
     video, sap, distractor = evaluation_rows(graphs, recipe)
     found: dict[str, list[np.ndarray]] = {"a_s": [], "a_u": [], "a_t": [], "a_m": []}
-    for part, batch in _batches(graphs, recipe.frames, device):
+    for part, batch in _batches(model, graphs, recipe.frames, device):
         rows = np.flatnonzero((video >= part.start) & (video < part.stop))
         for start in range(0, len(rows), ROWS_AT_ONCE):
             chunk = rows[start : start + ROWS_AT_ONCE]
@@ -149,27 +164,36 @@ def ask(
         (videos, C) a_s, and with ``full`` a_t averaged over the questions of each video.
     """
     model.eval()
+    parts = each_its_part(graphs, lambda part: _ask(model, part, questions, frames, device, full))
+    scores, fused = zip(*parts, strict=True)
+    return np.concatenate(scores), np.concatenate(fused) if full else None
+
+
+def _ask(
+    model: ProDA, graphs: Sequence[SceneGraph], questions: Questions, frames: int, device, full: bool
+) -> tuple[np.ndarray, np.ndarray]:
     scores, fused = [], []
-    for _, batch in _batches(graphs, frames, device):
+    for _, batch in _batches(model, graphs, frames, device):
         encoded = model.encode(batch)
         a_m = model.readout_m(encoded.nodes, batch.rows(range(len(batch))), batch.frame_mask).logits
         row_video, saps = questions(a_m)
         best = np.full((len(batch), saps.shape[1]), -np.inf, dtype=np.float32)
         total, count = np.zeros_like(best), np.bincount(row_video, minlength=len(batch))[:, None]
-        for start in range(0, len(saps), ROWS_AT_ONCE):
-            rows, sap = row_video[start : start + ROWS_AT_ONCE], saps[start : start + ROWS_AT_ONCE]
-            asked = torch.from_numpy(sap).to(device)
-            if full:
-                out = model(batch, asked, rows)
-                found, a_t = out.a_s.logits, out.a_t.logits.float().cpu().numpy()
-                np.add.at(total, rows, a_t)
-            else:
-                found = model.ask(batch, encoded, asked, rows).logits
-            which, action = np.nonzero(sap)
-            best[rows[which], action] = found.float().cpu().numpy()[which, action]
+        if full:
+            found = []
+            for start in range(0, len(saps), ROWS_AT_ONCE):
+                rows = row_video[start : start + ROWS_AT_ONCE]
+                out = model(batch, torch.from_numpy(saps[start : start + ROWS_AT_ONCE]).to(device), rows)
+                found.append(out.a_s.logits)
+                np.add.at(total, rows, out.a_t.logits.float().cpu().numpy())
+            found = torch.cat(found)
+        else:
+            found = ask_in_chunks(model, batch, encoded, saps, row_video)
+        which, action = np.nonzero(saps)
+        best[row_video[which], action] = found.float().cpu().numpy()[which, action]
         scores.append(best)
         fused.append(total / count)
-    return np.concatenate(scores), np.concatenate(fused) if full else None
+    return np.concatenate(scores), np.concatenate(fused)
 
 
 def partition_questions(actions: int, length: int, seed: int) -> Questions:

@@ -20,6 +20,8 @@ class ModelConfig:
         norm: "vgnorm" (paper), "vgnorm_released", "layer", "batch" or "graph".
         wiring: video encoder "figure5" (paper) or "released". ``fusion_mlp``, ``message_norm``, ``graph_supervision``:
             off in the paper, on in the released code.
+        recompute: in training, do not keep what is inside the link transformers but compute it again in the backward
+            pass (activation checkpointing): less memory, more time, the same results.
     """
 
     actions: int
@@ -41,6 +43,7 @@ class ModelConfig:
     fusion_mlp: bool = False
     message_norm: bool = False
     graph_supervision: bool = False
+    recompute: bool = False
 
     def __post_init__(self) -> None:
         allowed = {

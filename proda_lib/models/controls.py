@@ -29,8 +29,7 @@ class NoPrompt(SavedModel):
 
     def forward(self, batch: SceneGraphBatch) -> ReadoutOutput:
         encoded, rows = self.encoder(batch), batch.rows(range(len(batch)))
-        nodes = self.ffn(encoded.nodes) * rows.node_mask[..., None]
-        nodes, _ = self.vgpnn(nodes, encoded.edges, rows)
+        nodes, _ = self.vgpnn(self.ffn(encoded.nodes), encoded.edges, rows)
         return self.readout(nodes, rows, batch.frame_mask)
 
 

@@ -22,10 +22,10 @@ from proda_lib.nn.video_encoder import EncodedVideos, VideoEncoder
 
 @dataclass(eq=False)
 class Parsed:
-    """Disentangled graphs: ``nodes`` (V', N, D), edge weights ``w`` (layers, E', N), and the rows they belong to."""
+    """Disentangled graphs: ``nodes`` (P', D), edge weights ``w`` (layers, Q'), and the rows they belong to."""
 
-    nodes: Float[Tensor, "Vr N D"]
-    w: Float[Tensor, "layers Er N"]
+    nodes: Float[Tensor, "Pr D"]
+    w: Float[Tensor, "layers Qr"]
     rows: GraphRows
 
 
@@ -36,8 +36,8 @@ class ProDAOutput:
     Attributes:
         a_s, a_u: readouts of the specified and the unspecified graph, C + 1 logits (index C is "no-action").
         a_t: readout of the fused graph, C logits. ``a_m``: readout of F_o, C logits, (B, C).
-        specified, unspecified, fused, original, rebuilt: F_s, F_u, F_t, F_o and F_r, each (V', N, D).
-        rows: layout of the rows. ``delta``: (V', N) of eq. (6). ``w``: edge weights of the SAP branch.
+        specified, unspecified, fused, original, rebuilt: F_s, F_u, F_t, F_o and F_r, each (P', D).
+        rows: layout of the rows. ``delta``: (P',) of eq. (6). ``w``: edge weights of the SAP branch.
         encoded: what the encoder gave, once per video.
     """
 
@@ -45,14 +45,14 @@ class ProDAOutput:
     a_u: ReadoutOutput
     a_t: ReadoutOutput
     a_m: ReadoutOutput
-    specified: Float[Tensor, "Vr N D"]
-    unspecified: Float[Tensor, "Vr N D"]
-    fused: Float[Tensor, "Vr N D"]
-    original: Float[Tensor, "Vr N D"]
-    rebuilt: Float[Tensor, "Vr N D"]
+    specified: Float[Tensor, "Pr D"]
+    unspecified: Float[Tensor, "Pr D"]
+    fused: Float[Tensor, "Pr D"]
+    original: Float[Tensor, "Pr D"]
+    rebuilt: Float[Tensor, "Pr D"]
     rows: GraphRows
-    delta: Float[Tensor, "Vr N"]
-    w: Float[Tensor, "layers Er N"]
+    delta: Float[Tensor, "Pr"]
+    w: Float[Tensor, "layers Qr"]
     encoded: EncodedVideos
 
 
@@ -65,7 +65,7 @@ def make_encoder(config: ModelConfig) -> VideoEncoder:
 def make_vgpnn(config: ModelConfig) -> VGPNN:
     """The VGPNN that a config describes."""
     return VGPNN(config.layers, config.width, config.heads, config.depth, config.norm, config.frames, config.slots,
-                 config.dropout, config.message_norm)  # fmt: skip
+                 config.dropout, config.message_norm, config.recompute)  # fmt: skip
 
 
 class ProDA(SavedModel):
@@ -119,7 +119,7 @@ class ProDA(SavedModel):
             # One module per branch: each sees every row, and rows keep the one of their branch.
             modules = {"s": self.prompts[0], "u": self.prompts[1]}
             givens = [modules[b].candidates(specifications) for b in branches]
-            branch = (rows.graph // graphs)[:, None, None]
+            branch = (rows.graph // graphs)[:, None]
 
             def prompt(nodes: Tensor) -> Tensor:
                 prompted = modules[branches[0]](nodes, givens[0], rows)
@@ -127,11 +127,11 @@ class ProDA(SavedModel):
                     prompted = torch.where(branch == i, modules[b](nodes, givens[i], rows), prompted)
                 return prompted
 
-        # Rows of a branch are neighbours and so are their nodes: one FFN each, on its part.
+        # Rows of a branch are neighbours and so are their tokens: one FFN each, on its part.
         sizes = [len(nodes) // len(branches)] * len(branches)
         parts = prompt(nodes).split(sizes)
         nodes = torch.cat([self.branch_ffn[b](part) for b, part in zip(branches, parts, strict=True)])
-        nodes, w = self.vgpnn(nodes * rows.node_mask[..., None], encoded.edges, rows, prompt)
+        nodes, w = self.vgpnn(nodes, encoded.edges, rows, prompt)
         return Parsed(nodes, w, rows)
 
     def ask(

@@ -1,17 +1,18 @@
-"""The standard parts that the blocks of the paper are built from: MLP, feed-forward network, masked self-attention.
+"""The standard parts that the blocks of the paper are built from: MLP, feed-forward network, self-attention on tokens.
 
-``nn.TransformerEncoderLayer`` is not used: it returns NaN for sequences in which everything is masked, and its mask
-handling forbids the packed shapes that make absent nodes free.
+``nn.TransformerEncoderLayer`` is not used: it computes every linear layer on padded sequences, and here only attention
+itself is padded.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 import torch
 import torch.nn.functional as F
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Float
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
+
+from proda_lib.batch import Sequences
 
 
 class MLP(nn.Sequential):
@@ -41,17 +42,13 @@ class FFN(nn.Module):
         return self.norm(x + self.dropout(self.mlp(x)))
 
 
-#: Queries, keys and values (S, N, 3, heads, d), mask (S, N) and dropout → attended values (S, N, heads, d).
-Attend = Callable[[Tensor, Tensor, float], Tensor]
-
-
 class SelfAttentionBlock(nn.Module):
     """One encoder block of figure 6, pre-norm: x + Attention(LN(x)), then x + W2 GELU(W1 LN(x)).
 
-    Dropout falls on attention weights and on the output of each half, as in the Transformer. Which elements see each
-    other is the business of ``attend`` (:func:`over_frames` by default): linear layers run on the tracks as they are.
+    Dropout falls on attention weights and on the output of each half, as in the Transformer. Which tokens see each
+    other is said by ``sequences``; linear layers run on the tokens as they are.
 
-    Shapes: x (S, N, D) tracks over N frames, mask (S, N) of the elements that exist → (S, N, D).
+    Shapes: P tokens (P, D) → (P, D).
     """
 
     def __init__(self, width: int, heads: int, dropout: float = 0.0):
@@ -62,54 +59,40 @@ class SelfAttentionBlock(nn.Module):
         self.mlp = MLP(width, 4 * width, width)
         self.drop = nn.Dropout(dropout)
 
-    def forward(
-        self, x: Float[Tensor, "S N D"], mask: Bool[Tensor, "S N"], attend: Attend | None = None
-    ) -> Float[Tensor, "S N D"]:
+    def forward(self, x: Float[Tensor, "P D"], sequences: Sequences) -> Float[Tensor, "P D"]:
         qkv = self.qkv(self.norm1(x)).unflatten(-1, (3, self.heads, -1))
-        attended = (attend or over_frames)(qkv, mask, self.dropout if self.training else 0.0)
+        attended = attention(qkv, sequences, self.dropout if self.training else 0.0)
         x = x + self.drop(self.out(attended.flatten(-2)))
         return x + self.drop(self.mlp(self.norm2(x)))
 
 
-def masked_attention(qkv: Float[Tensor, "S L 3 H d"], mask: Bool[Tensor, "S L"], dropout: float) -> Tensor:
-    """Softmax attention over L. What does not exist is never attended to, but attends to itself and so stays finite."""
-    q, k, v = qkv.permute(2, 0, 3, 1, 4)
-    allowed = mask[:, None, None, :] | torch.eye(mask.shape[1], dtype=torch.bool, device=mask.device)
-    return F.scaled_dot_product_attention(q, k, v, allowed, dropout_p=dropout).transpose(1, 2)
+def attention(qkv: Float[Tensor, "P 3 H d"], sequences: Sequences, dropout: float) -> Float[Tensor, "P H d"]:
+    """Softmax attention within each sequence, over the tokens that exist.
 
-
-#: Temporal attention: each track attends over its own frames.
-over_frames = masked_attention
-
-
-def over_nodes(place: Int[Tensor, "S"], videos: int, nodes: int) -> Attend:
-    """Spatial attention: each element attends over the tracks of its video in the same frame.
-
-    ``place``: (S,) video · nodes + position of each track in its video; only here are tracks laid out densely.
+    An empty place attends to itself: nothing reads it, but a softmax over nothing would be NaN.
     """
-
-    def attend(qkv: Tensor, mask: Tensor, dropout: float) -> Tensor:
-        N = mask.shape[1]
-
-        def dense(values: Tensor) -> Tensor:  # (S, N, ...) → (videos · N, nodes, ...)
-            laid = values.new_zeros(videos * nodes, *values.shape[1:]).index_copy(0, place, values)
-            return laid.unflatten(0, (videos, nodes)).transpose(1, 2).flatten(0, 1)
-
-        attended = masked_attention(dense(qkv), dense(mask), dropout)
-        return attended.unflatten(0, (videos, N)).transpose(1, 2).flatten(0, 1).index_select(0, place)
-
-    return attend
+    q, k, v = sequences.spread(qkv).permute(2, 0, 3, 1, 4)
+    mask = sequences.mask
+    allowed = mask[:, None, None, :] | torch.eye(mask.shape[1], dtype=torch.bool, device=mask.device)
+    return sequences.collect(F.scaled_dot_product_attention(q, k, v, allowed, dropout_p=dropout).transpose(1, 2))
 
 
 class SelfAttentionEncoder(nn.Module):
-    """``depth`` temporal blocks of figure 6 and a final LayerNorm. (S, N, D), (S, N) → (S, N, D)."""
+    """``depth`` blocks of figure 6 and a final LayerNorm. (P, D) → (P, D).
 
-    def __init__(self, width: int, heads: int, depth: int, dropout: float = 0.0):
+    ``recompute``: in training, each block keeps its input only and runs again in the backward pass.
+    """
+
+    def __init__(self, width: int, heads: int, depth: int, dropout: float = 0.0, recompute: bool = False):
         super().__init__()
+        self.recompute = recompute
         self.blocks = nn.ModuleList(SelfAttentionBlock(width, heads, dropout) for _ in range(depth))
         self.norm = nn.LayerNorm(width)
 
-    def forward(self, x: Float[Tensor, "S N D"], mask: Bool[Tensor, "S N"]) -> Float[Tensor, "S N D"]:
+    def forward(self, x: Float[Tensor, "P D"], sequences: Sequences) -> Float[Tensor, "P D"]:
         for block in self.blocks:
-            x = block(x, mask)
+            if self.recompute and self.training:
+                x = checkpoint(block, x, sequences, use_reentrant=False)
+            else:
+                x = block(x, sequences)
         return self.norm(x)

@@ -14,7 +14,7 @@ class Fusion(nn.Module):
 
     Net2 is a linear layer (``hidden=False``, paper) or an MLP 2D → D → D/2 → 1 (``hidden=True``, released).
 
-    Shapes: F_u, F_s (V', N, D) → F_t (V', N, D), δ (V', N).
+    Shapes: F_u, F_s (P', D) → F_t (P', D), δ (P',).
     """
 
     def __init__(self, width: int, hidden: bool = False):
@@ -22,14 +22,14 @@ class Fusion(nn.Module):
         self.delta = MLP(2 * width, width, width // 2, 1) if hidden else nn.Linear(2 * width, 1)
 
     def forward(
-        self, unspecified: Float[Tensor, "Vr N D"], specified: Float[Tensor, "Vr N D"]
-    ) -> tuple[Float[Tensor, "Vr N D"], Float[Tensor, "Vr N"]]:
+        self, unspecified: Float[Tensor, "Pr D"], specified: Float[Tensor, "Pr D"]
+    ) -> tuple[Float[Tensor, "Pr D"], Float[Tensor, "Pr"]]:
         delta = torch.sigmoid(self.delta(torch.cat([unspecified, specified], -1)))
         return specified + delta * (unspecified - specified), delta[..., 0]
 
 
 class Reconstruction(MLP):
-    """F_r = Net1(F_t), a 3-layer MLP. (V', N, D) → (V', N, D)."""
+    """F_r = Net1(F_t), a 3-layer MLP. (P', D) → (P', D)."""
 
     def __init__(self, width: int):
         super().__init__(width, width, width, width)

@@ -1,4 +1,7 @@
-"""VGNorm (eq. 3–4) and its three rivals of table 4, on packed node tracks with masks."""
+"""VGNorm (eq. 3–4) and its three rivals of table 4, on node tokens.
+
+Statistics of a batch are those of the whole batch, also when several processes hold a part of it each.
+"""
 
 from __future__ import annotations
 
@@ -7,23 +10,19 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from proda_lib.batch import GraphRows
+from proda_lib.distributed import all_count, all_sum
 from proda_lib.errors import GraphError, RecipeError
-
-
-def _per_frame(rows: GraphRows) -> Float[Tensor, "G N"]:
-    """Number of nodes that each graph has in each frame."""
-    return rows.sum_nodes(rows.node_mask.float())
 
 
 class VGNorm(nn.Module):
     """F* = γ (F − α μ_g) / σ + β with σ² = Σ_{j,d} (F − α μ_g)² / (M D − 1) per video and frame.
 
     μ in R^N is the mean per frame over videos, nodes and channels; μ_g ← α_m μ_g + (1 − α_m) μ with α_m = 0.9.
-    α, β, γ in R^N start at 1, 0, 1. Absent nodes are left out of every sum. Eq. (4) is read literally: μ_g, updated
+    α, β, γ in R^N start at 1, 0, 1. Absent nodes are in no sum. Eq. (4) is read literally: μ_g, updated
     first and detached, normalises in training too. The other reading is :class:`VGNormReleased`. 1e-12 is added to the
     variance, so that a frame whose nodes are all alike gives zeros, not NaN.
 
-    Shapes: F (V', N', D) with N' <= N → same, zero where absent.
+    Shapes: F (P', D), in at most N frames → same.
     """
 
     momentum = 0.9
@@ -36,25 +35,24 @@ class VGNorm(nn.Module):
 
     @torch.no_grad()
     def _update(self, x: Tensor, rows: GraphRows) -> None:
-        N, D = x.shape[1:]
-        total = (x.sum(-1) * rows.node_mask).sum(0)
-        count = rows.node_mask.sum(0) * D
+        N, D = rows.frames, x.shape[1]
+        sums = torch.stack([rows.sum_nodes(x.sum(-1)).sum(0), rows.node_count.sum(0).to(x.dtype) * D])
+        total, count = all_sum(sums)
         mean = (total / count.clamp(min=1)).to(self.running_mean.dtype)
         old = self.running_mean[:N]
         self.running_mean[:N] = torch.where(count > 0, self.momentum * old + (1 - self.momentum) * mean, old)
 
-    def forward(self, x: Float[Tensor, "Vr N D"], rows: GraphRows) -> Float[Tensor, "Vr N D"]:
-        N, D = x.shape[1:]
+    def forward(self, x: Float[Tensor, "Pr D"], rows: GraphRows) -> Float[Tensor, "Pr D"]:
         if self.training:
             self._update(x, rows)
-        alpha, beta, gamma = self.alpha[:N], self.beta[:N], self.gamma[:N]
-        mask = rows.node_mask[..., None]
-        mean = self.running_mean[:N].clone()  # a later forward updates it before this one's backward
-        centred = (x - (alpha * mean)[:, None]) * mask
+        # A later forward updates the running mean before this one's backward: the product is a copy.
+        shift = self.alpha * self.running_mean.clone()
+        centred = x - shift.index_select(0, rows.frame)[:, None]
         squares = rows.sum_nodes(centred.square().sum(-1))
-        variance = squares / (_per_frame(rows) * D - 1).clamp(min=1)
-        scale = gamma * torch.rsqrt(variance + 1e-12)
-        return (centred * scale.index_select(0, rows.graph)[..., None] + beta[:, None]) * mask
+        variance = squares / (rows.node_count * x.shape[1] - 1).clamp(min=1)
+        scale = self.gamma[: rows.frames] * torch.rsqrt(variance + 1e-12)
+        beta = self.beta.index_select(0, rows.frame)
+        return centred * scale.flatten().index_select(0, rows.cell)[:, None] + beta[:, None]
 
 
 class VGNormReleased(nn.Module):
@@ -75,49 +73,50 @@ class VGNormReleased(nn.Module):
         self.num_slots = slots
         self.register_buffer("slots", torch.tensor([1.0, slots - 1.0]), persistent=False)
 
-    def forward(self, x: Float[Tensor, "Vr N D"], rows: GraphRows) -> Float[Tensor, "Vr N D"]:
+    def forward(self, x: Float[Tensor, "Pr D"], rows: GraphRows) -> Float[Tensor, "Pr D"]:
         if rows.max_nodes > self.num_slots:
             raise GraphError("batch", "slots", rows.max_nodes, f"at most {self.num_slots} slots, as in the model")
-        N, D = x.shape[1:]
-        mask = rows.node_mask[..., None]
-        x = x * mask
+        N, D = rows.frames, x.shape[1]
         group = (rows.slot > 0).long()  # 0: person, 1: object
-        cell = rows.graph * 2 + group
+        cell = (rows.graph * 2 + group) * N + rows.frame
 
         def sums(values: Tensor) -> Tensor:
-            """(V', N) → (G, 2, N)"""
-            return values.new_zeros(len(rows) * 2, N).index_add(0, cell, values).view(len(rows), 2, N)
+            """(P',) → (G, 2, N)"""
+            return values.new_zeros(len(rows) * 2 * N).index_add(0, cell, values).view(len(rows), 2, N)
 
         if self.training:
-            mean = sums(x.sum(-1)).sum(0) / (len(rows) * self.slots[:, None] * D)
+            graphs = all_count(len(rows), x)
+            mean = all_sum(sums(x.sum(-1)).sum(0)) / (graphs * self.slots[:, None] * D)
             with torch.no_grad():
                 kept = self.momentum * self.running_mean[:, :N]
                 self.running_mean[:, :N] = kept + (1 - self.momentum) * mean
         else:
             mean = self.running_mean[:, :N]
         shift = self.alpha[:, :N] * mean
-        centred = (x - shift.index_select(0, group)[..., None]) * mask
-        absent = self.slots[:, None] - sums(rows.node_mask.to(x.dtype))
+        place = group * N + rows.frame
+        centred = x - shift.flatten().index_select(0, place)[:, None]
+        absent = self.slots[:, None] - sums(torch.ones_like(x[:, 0]))
         squares = sums(centred.square().sum(-1)) + absent * D * shift.square()
         variance = squares / (self.slots[:, None] + D - 1)
-        scale = (self.gamma[:, :N] * torch.rsqrt(variance + self.eps)).flatten(0, 1)
-        return (centred * scale.index_select(0, cell)[..., None] + self.beta[:, :N][group][..., None]) * mask
+        scale = (self.gamma[:, :N] * torch.rsqrt(variance + self.eps)).flatten()
+        beta = self.beta[:, :N].flatten().index_select(0, place)
+        return centred * scale.index_select(0, cell)[:, None] + beta[:, None]
 
 
 class LayerNorm(nn.LayerNorm):
-    """Over the channels of each node. (V', N, D) → (V', N, D), zero where absent."""
+    """Over the channels of each node. (P', D) → (P', D)."""
 
     def __init__(self, frames: int, width: int):
         super().__init__(width)
 
-    def forward(self, x: Float[Tensor, "Vr N D"], rows: GraphRows) -> Float[Tensor, "Vr N D"]:
-        return super().forward(x) * rows.node_mask[..., None]
+    def forward(self, x: Float[Tensor, "Pr D"], rows: GraphRows) -> Float[Tensor, "Pr D"]:
+        return super().forward(x)
 
 
 class FrameBatchNorm(nn.Module):
     """BatchNorm with the frame axis as its channels: mean and variance per frame over videos, nodes and channels.
 
-    ``nn.BatchNorm1d`` knows no masks, hence these lines; momentum 0.1 and eps 1e-5 are its defaults.
+    ``nn.BatchNorm1d`` wants as many nodes in every frame, hence these lines; momentum 0.1, eps 1e-5 as there.
     """
 
     def __init__(self, frames: int, width: int):
@@ -126,22 +125,23 @@ class FrameBatchNorm(nn.Module):
         self.register_buffer("running_mean", torch.zeros(frames))
         self.register_buffer("running_var", torch.ones(frames))
 
-    def forward(self, x: Float[Tensor, "Vr N D"], rows: GraphRows) -> Float[Tensor, "Vr N D"]:
-        N, D = x.shape[1:]
-        mask = rows.node_mask[..., None]
+    def forward(self, x: Float[Tensor, "Pr D"], rows: GraphRows) -> Float[Tensor, "Pr D"]:
+        N, D, frame = rows.frames, x.shape[1], rows.frame
         mean, var = self.running_mean[:N], self.running_var[:N]
         if self.training:
-            count = (rows.node_mask.sum(0) * D).clamp(min=1)
-            batch_mean = (x * mask).sum((0, 2)) / count
-            batch_var = ((x - batch_mean[:, None]).square() * mask).sum((0, 2)) / count
+            nodes = all_sum(rows.node_count.sum(0))
+            count = (nodes * D).clamp(min=1)
+            batch_mean = all_sum(rows.sum_nodes(x.sum(-1)).sum(0)) / count
+            centred = x - batch_mean.index_select(0, frame)[:, None]
+            batch_var = all_sum(rows.sum_nodes(centred.square().sum(-1)).sum(0)) / count
             with torch.no_grad():
-                seen = rows.node_mask.any(0)
                 unbiased = batch_var * count / (count - 1).clamp(min=1)
-                self.running_mean[:N] = torch.where(seen, torch.lerp(mean, batch_mean.to(mean.dtype), 0.1), mean)
-                self.running_var[:N] = torch.where(seen, torch.lerp(var, unbiased.to(var.dtype), 0.1), var)
+                self.running_mean[:N] = torch.where(nodes > 0, torch.lerp(mean, batch_mean.to(mean.dtype), 0.1), mean)
+                self.running_var[:N] = torch.where(nodes > 0, torch.lerp(var, unbiased.to(var.dtype), 0.1), var)
             mean, var = batch_mean, batch_var
         scale = self.weight[:N] * torch.rsqrt(var + 1e-5)
-        return ((x - mean[:, None]) * scale[:, None] + self.bias[:N, None]) * mask
+        mean, scale, bias = (v.index_select(0, frame)[:, None] for v in (mean, scale, self.bias))
+        return (x - mean) * scale + bias
 
 
 class GraphNorm(nn.Module):
@@ -155,14 +155,13 @@ class GraphNorm(nn.Module):
         self.alpha, self.gamma = nn.Parameter(torch.ones(width)), nn.Parameter(torch.ones(width))
         self.beta = nn.Parameter(torch.zeros(width))
 
-    def forward(self, x: Float[Tensor, "Vr N D"], rows: GraphRows) -> Float[Tensor, "Vr N D"]:
-        mask = rows.node_mask[..., None]
-        count = _per_frame(rows).sum(1).clamp(min=1)[:, None]
-        mean = rows.sum_nodes((x * mask).sum(1)) / count
-        centred = (x - (self.alpha * mean).index_select(0, rows.graph)[:, None]) * mask
-        variance = rows.sum_nodes(centred.square().sum(1)) / count
+    def forward(self, x: Float[Tensor, "Pr D"], rows: GraphRows) -> Float[Tensor, "Pr D"]:
+        count = rows.node_count.sum(1).clamp(min=1)[:, None]
+        mean = rows.sum_graphs(x) / count
+        centred = x - (self.alpha * mean).index_select(0, rows.graph)
+        variance = rows.sum_graphs(centred.square()) / count
         scale = self.gamma * torch.rsqrt(variance + 1e-5)
-        return (centred * scale.index_select(0, rows.graph)[:, None] + self.beta) * mask
+        return centred * scale.index_select(0, rows.graph) + self.beta
 
 
 def make_norm(name: str, frames: int, width: int, slots: int) -> nn.Module:

@@ -26,7 +26,7 @@ class DynamicPrompt(nn.Module):
     independent. ``candidates`` is called once per graph, ``forward`` before the VGPNN and before each of its layers
     (the paper does not say whether these places share one module; here they do).
 
-    Shapes: specifications (G, C); nodes (V', N, D) → (V', N, D).
+    Shapes: specifications (G, C); nodes (P', D) → (P', D).
     """
 
     def __init__(self, actions: int, width: int, candidates: int):
@@ -39,23 +39,19 @@ class DynamicPrompt(nn.Module):
     def candidates(self, specifications: Float[Tensor, "G C"]) -> Candidates:
         return Candidates(self.wy(specifications), self.wq(specifications).unflatten(-1, (self.T, -1)))
 
-    def weights(self, nodes: Float[Tensor, "Vr N D"], given: Candidates, rows: GraphRows) -> Float[Tensor, "Vr N T"]:
+    def weights(self, nodes: Float[Tensor, "Pr D"], given: Candidates, rows: GraphRows) -> Float[Tensor, "Pr T"]:
         """α of eq. (1). W_w is applied to W_y v per graph and to f per node, which is the same sum."""
         per_graph = nn.functional.linear(given.shift, self.ww.weight)
-        return torch.sigmoid(self.ww(nodes) + per_graph.index_select(0, rows.graph)[:, None])
+        return torch.sigmoid(self.ww(nodes) + per_graph.index_select(0, rows.graph))
 
-    def forward(self, nodes: Float[Tensor, "Vr N D"], given: Candidates, rows: GraphRows) -> Float[Tensor, "Vr N D"]:
+    def forward(self, nodes: Float[Tensor, "Pr D"], given: Candidates, rows: GraphRows) -> Float[Tensor, "Pr D"]:
         alpha = self.weights(nodes, given, rows)
-        # Σ_t α_t q_t as one matrix product per graph, on α laid out densely (it is T wide, not D).
-        N, X = alpha.shape[1], rows.max_nodes
-        place = rows.graph * X + rows.rank
-        dense = alpha.new_zeros(len(rows) * X, N, self.T).index_copy(0, place, alpha)
-        prompts = dense.view(len(rows), X * N, self.T) @ given.q
-        return nodes + prompts.view(len(rows) * X, N, -1).index_select(0, place)
+        # Σ_t α_t q_t as one matrix product per graph.
+        return nodes + rows.by_graph.collect(rows.by_graph.spread(alpha) @ given.q)
 
 
 class SimplePrompt(nn.Module):
-    """f + W_y v: the same shift for every node of a graph. (V', N, D) → (V', N, D)."""
+    """f + W_y v: the same shift for every node of a graph. (P', D) → (P', D)."""
 
     def __init__(self, actions: int, width: int):
         super().__init__()
@@ -65,5 +61,5 @@ class SimplePrompt(nn.Module):
         shift = self.wy(specifications)
         return Candidates(shift, shift[:, None, :0])
 
-    def forward(self, nodes: Float[Tensor, "Vr N D"], given: Candidates, rows: GraphRows) -> Float[Tensor, "Vr N D"]:
-        return nodes + given.shift.index_select(0, rows.graph)[:, None]
+    def forward(self, nodes: Float[Tensor, "Pr D"], given: Candidates, rows: GraphRows) -> Float[Tensor, "Pr D"]:
+        return nodes + given.shift.index_select(0, rows.graph)

@@ -29,13 +29,14 @@ PRIOR = 0.05
 class Readout(nn.Module):
     """FFN → node score → Σ over nodes → FFN → frame score s → Σ over frames → FFN → linear.
 
-    Scores are sigmoids of MLPs and the weighted sums are not divided by their weights, as the text has it. Absent nodes
-    and absent frames weigh nothing. ``s`` is returned as it is; :func:`localization_score` squares and scales it.
+    Scores are sigmoids of MLPs and the weighted sums are not divided by their weights, as the text has it. Frames
+    that the video does not have weigh nothing. ``s`` is returned as it is; :func:`localization_score` squares and
+    scales it.
 
     The last layer's bias starts at the log-odds of :data:`PRIOR`, since most actions are absent from most videos: from
     0, the first epoch is spent on learning just that.
 
-    Shapes: nodes (V', N, D) → see :class:`ReadoutOutput`.
+    Shapes: nodes (P', D) → see :class:`ReadoutOutput`.
     """
 
     def __init__(self, width: int, classes: int, dropout: float = 0.0):
@@ -46,11 +47,10 @@ class Readout(nn.Module):
         self.video_ffn, self.classifier = FFN(width, dropout), nn.Linear(width, classes)
         nn.init.constant_(self.classifier.bias, math.log(PRIOR / (1 - PRIOR)))
 
-    def forward(self, nodes: Float[Tensor, "Vr N D"], rows: GraphRows, frame_mask: Tensor) -> ReadoutOutput:
+    def forward(self, nodes: Float[Tensor, "Pr D"], rows: GraphRows, frame_mask: Tensor) -> ReadoutOutput:
         """``frame_mask``: (B, N) of the batch that the rows copy."""
         nodes = self.node_ffn(nodes)
-        weight = torch.sigmoid(self.node_score(nodes)) * rows.node_mask[..., None]
-        frames = self.frame_ffn(rows.sum_nodes(weight * nodes))
+        frames = self.frame_ffn(rows.sum_nodes(torch.sigmoid(self.node_score(nodes)) * nodes))
         s = torch.sigmoid(self.frame_score(frames))[..., 0] * frame_mask.index_select(0, rows.video)
         feature = self.video_ffn((s[..., None] * frames).sum(1))
         return ReadoutOutput(self.classifier(feature), s, feature)

@@ -25,8 +25,8 @@ class Stem(nn.Module):
     a learned token stands for the whole frame. The whole frame is one more node with box (0, 0, 1, 1). The position is
     learned, and starts as :func:`sinusoids`: from small noise, the order of the frames is hardly ever discovered.
 
-    Shapes: batch of V node tracks and B videos over N frames → nodes (V, N, D), whole frames (B, N, D), and the
-    adapter's output (V, N, D) for ``graph_supervision``.
+    Shapes: batch of P node and F whole-frame tokens → nodes (P, D), whole frames (F, D), and the adapter's output
+    (P, D) for ``graph_supervision``.
     """
 
     def __init__(self, objects: int, visual: int, frames: int, width: int):
@@ -44,8 +44,8 @@ class Stem(nn.Module):
 
     def forward(
         self, batch: SceneGraphBatch
-    ) -> tuple[Float[Tensor, "V N D"], Float[Tensor, "B N D"], Float[Tensor, "V N D"]]:
-        N = batch.node_mask.shape[1]
+    ) -> tuple[Float[Tensor, "P D"], Float[Tensor, "F D"], Float[Tensor, "P D"]]:
+        N = batch.frame_mask.shape[1]
         given = 0 if batch.features is None else batch.features.shape[-1]
         if given != self.visual:
             raise GraphError(batch.videos[0], "features", f"width {given}", f"width {self.visual}, as in the model")
@@ -58,9 +58,9 @@ class Stem(nn.Module):
         if self.visual:
             seen, whole = self.adapter(batch.features), self.adapter(batch.frame_features)
         else:
-            seen = self.appearance(batch.classes)[:, None].expand(-1, N, -1)
-            whole = self.whole_frame.expand(len(batch), N, -1)
-        position = self.position[:N]
-        nodes = self.fuse(torch.cat([seen, self.box(batch.boxes)], -1)) + position
-        whole_box = self.box(self.whole_box).expand_as(whole)
-        return nodes, self.fuse(torch.cat([whole, whole_box], -1)) + position, seen
+            seen = self.appearance(batch.classes)
+            whole = self.whole_frame.expand(len(batch.frame_index), -1)
+        nodes = self.fuse(torch.cat([seen, self.box(batch.boxes)], -1))
+        whole = self.fuse(torch.cat([whole, self.box(self.whole_box).expand_as(whole)], -1))
+        position = self.position.index_select(0, batch.node_frame), self.position.index_select(0, batch.frame_index % N)
+        return nodes + position[0], whole + position[1], seen

@@ -21,20 +21,23 @@ class VGPNNLayer(nn.Module):
 
     A linear layer on a concatenation is the sum of linear layers on its parts, so what belongs to a node, to an edge
     of the video, and to an edge of a row is computed once each; the last layer of Msg is applied after the sum over
-    edges. The result is the same. Absent nodes send and receive nothing: their edges have w = 0.
+    edges. The result is the same. Absent nodes send and receive nothing: they and their edges have no tokens.
 
     ``message_norm`` (released): the summed message is scaled by a learned MessageNorm, s · ‖v‖₂ · m / ‖m‖₂.
 
-    Shapes: nodes (V', N, D), edge features of the videos (E, N, D) → nodes (V', N, D), w (E', N).
+    Shapes: nodes of the rows (P', D), edge features of the videos (Q, D) → nodes (P', D), w (Q',).
     """
 
-    def __init__(self, width: int, heads: int, depth: int, norm: nn.Module, dropout: float, message_norm: bool):
+    def __init__(
+        self, width: int, heads: int, depth: int, norm: nn.Module, dropout: float, message_norm: bool,
+        recompute: bool = False,
+    ):  # fmt: skip
         super().__init__()
         self.link_receiver = nn.Linear(width, width)
         self.link_edge = nn.Linear(width, width, bias=False)
         self.link_sender = nn.Linear(width, width, bias=False)
         self.link_out = nn.Linear(width, width)
-        self.transformer = SelfAttentionEncoder(width, heads, depth, dropout)
+        self.transformer = SelfAttentionEncoder(width, heads, depth, dropout, recompute)
         self.weight = nn.Linear(width, 1)
         self.message_receiver = nn.Linear(width, width)
         self.message_edge = nn.Linear(width, width, bias=False)
@@ -44,45 +47,45 @@ class VGPNNLayer(nn.Module):
         self.norm = norm
 
     def forward(
-        self, nodes: Float[Tensor, "Vr N D"], edges: Float[Tensor, "E N D"], rows: GraphRows
-    ) -> tuple[Float[Tensor, "Vr N D"], Float[Tensor, "Er N"]]:
+        self, nodes: Float[Tensor, "Pr D"], edges: Float[Tensor, "Q D"], rows: GraphRows
+    ) -> tuple[Float[Tensor, "Pr D"], Float[Tensor, "Qr"]]:
         sender, receiver = rows.ends
         link = (
             self.link_receiver(nodes).index_select(0, receiver)
             + self.link_edge(edges).index_select(0, rows.edge)
             + self.link_sender(nodes).index_select(0, sender)
         )
-        link = self.transformer(self.link_out(F.gelu(link)), rows.edge_mask)
-        w = torch.sigmoid(self.weight(link)) * rows.edge_mask[..., None]
+        link = self.transformer(self.link_out(F.gelu(link)), rows.over_frames)
+        w = torch.sigmoid(self.weight(link))
         hidden = F.gelu(self.message_receiver(nodes).index_select(0, receiver) + self.message_edge(link))
         weighted = w * hidden
-        summed = weighted.new_zeros(nodes.shape).index_add(0, receiver, weighted)
-        received = w.new_zeros(*nodes.shape[:2], 1).index_add(0, receiver, w)
+        summed = torch.zeros_like(nodes, dtype=weighted.dtype).index_add(0, receiver, weighted)
+        received = w.new_zeros(len(nodes), 1).index_add(0, receiver, w)
         message = F.linear(summed, self.message_out.weight) + received * self.message_out.bias
         if self.scale is not None:
             message = self.scale * nodes.norm(dim=-1, keepdim=True) * F.normalize(message, dim=-1)
-        return F.gelu(self.norm(self.agg(nodes + message), rows)) * rows.node_mask[..., None], w[..., 0]
+        return F.gelu(self.norm(self.agg(nodes + message), rows)), w[:, 0]
 
 
 class VGPNN(nn.Module):
     """``layers`` VGPNN layers; the prompt is added again before each of them.
 
-    Shapes: nodes (V', N, D), edge features (E, N, D) → nodes (V', N, D), weights w of all layers (layers, E', N).
+    Shapes: nodes (P', D), edge features (Q, D) → nodes (P', D), weights w of all layers (layers, Q').
     """
 
     def __init__(
         self, layers: int, width: int, heads: int, depth: int, norm: str, frames: int, slots: int, dropout: float,
-        message_norm: bool,
+        message_norm: bool, recompute: bool = False,
     ):  # fmt: skip
         super().__init__()
         self.layers = nn.ModuleList(
-            VGPNNLayer(width, heads, depth, make_norm(norm, frames, width, slots), dropout, message_norm)
+            VGPNNLayer(width, heads, depth, make_norm(norm, frames, width, slots), dropout, message_norm, recompute)
             for _ in range(layers)
         )
 
     def forward(
-        self, nodes: Float[Tensor, "Vr N D"], edges: Float[Tensor, "E N D"], rows: GraphRows, prompt=None
-    ) -> tuple[Float[Tensor, "Vr N D"], Float[Tensor, "layers Er N"]]:
+        self, nodes: Float[Tensor, "Pr D"], edges: Float[Tensor, "Q D"], rows: GraphRows, prompt=None
+    ) -> tuple[Float[Tensor, "Pr D"], Float[Tensor, "layers Qr"]]:
         weights = []
         for layer in self.layers:
             if prompt is not None:

@@ -5,11 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import torch
-from jaxtyping import Bool, Float
+import torch.nn.functional as F
+from jaxtyping import Float
 from torch import Tensor, nn
 
-from proda_lib.batch import SceneGraphBatch
-from proda_lib.nn.blocks import FFN, MLP, Attend, SelfAttentionBlock, over_nodes
+from proda_lib.batch import SceneGraphBatch, Sequences
+from proda_lib.nn.blocks import FFN, MLP, SelfAttentionBlock
 from proda_lib.nn.stem import Stem
 
 
@@ -26,8 +27,7 @@ class DualAI(nn.Module):
     ``released`` (the public code): both streams start at x. Layer 1: a = S(t), b = T(s); s ← MLP(a + b + s),
     t ← MLP(b + a + t). A two-layer MLP per stream, then layer 2 does the same again. It ends in GELU(W (s + t)).
 
-    Shapes: x (S, N, D) tracks, mask (S, N), ``spatial`` says which tracks share a frame
-    (:func:`~proda_lib.nn.blocks.over_nodes`) → (S, N, D).
+    Shapes: tokens (P, D); ``spatial`` and ``temporal`` say which of them share a frame and a track → (P, D).
     """
 
     def __init__(self, width: int, heads: int, dropout: float = 0.0, wiring: str = "figure5"):
@@ -39,12 +39,12 @@ class DualAI(nn.Module):
         norm = nn.LayerNorm(width) if wiring == "figure5" else nn.Identity()
         self.fuse = nn.Sequential(nn.Linear(width, width), nn.GELU(), norm)
 
-    def forward(self, x: Float[Tensor, "S N D"], mask: Bool[Tensor, "S N"], spatial: Attend) -> Float[Tensor, "S N D"]:
+    def forward(self, x: Float[Tensor, "P D"], spatial: Sequences, temporal: Sequences) -> Float[Tensor, "P D"]:
         def S(index: int, x: Tensor) -> Tensor:
-            return self.attention[index](x, mask, spatial)
+            return self.attention[index](x, spatial)
 
         def T(index: int, x: Tensor) -> Tensor:
-            return self.attention[index](x, mask)
+            return self.attention[index](x, temporal)
 
         if self.wiring == "figure5":
             s, t = S(0, x), T(1, x)
@@ -64,16 +64,16 @@ class EncodedVideos:
     """What every prompt starts from; computed once per video.
 
     Attributes:
-        nodes: (V, N, D) F_o, zero where the node is absent.
-        edges: (E, N, D) edge features with relation embedding.
-        adapted: (V, N, D) the adapter's output; ``links``: (E, N, D) edge features without relation embedding. Both
-            are read by ``graph_supervision`` only.
+        nodes: (P, D) F_o.
+        edges: (Q, D) edge features with relation embedding.
+        adapted: (P, D) the adapter's output; ``links``: (Q, D) edge features without relation embedding. Both are read
+            by ``graph_supervision`` only.
     """
 
-    nodes: Float[Tensor, "V N D"]
-    edges: Float[Tensor, "E N D"]
-    adapted: Float[Tensor, "V N D"]
-    links: Float[Tensor, "E N D"]
+    nodes: Float[Tensor, "P D"]
+    edges: Float[Tensor, "Q D"]
+    adapted: Float[Tensor, "P D"]
+    links: Float[Tensor, "Q D"]
 
 
 class VideoEncoder(nn.Module):
@@ -83,7 +83,8 @@ class VideoEncoder(nn.Module):
     e = MLP([subject, whole frame, object]) + W_r r: computed once, before any prompt. The subject of an edge is its end
     with the lower slot, so that both directions of a pair share the feature. Relations r (multi-hot) enter only here,
     so a_m never sees them. ``released`` supervises relations from e; here the part without W_r r is supervised, since
-    the other would copy its own input.
+    the other would copy its own input. The first layer of the MLP is applied to nodes and whole frames, which are
+    fewer than edges, and the results are added per edge.
     """
 
     def __init__(
@@ -101,15 +102,15 @@ class VideoEncoder(nn.Module):
 
     def forward(self, batch: SceneGraphBatch) -> EncodedVideos:
         nodes, whole, adapted = self.stem(batch)
-        # One track for each node and one for the whole frame; in its video, the whole frame stands first.
-        B, X = len(batch), 1 + max(batch.node_counts, default=0)
-        place = torch.cat([batch.node_video * X + batch.node_rank + 1, torch.arange(B, device=nodes.device) * X])
-        mask = torch.cat([batch.node_mask, batch.frame_mask])
-        encoded = self.dual_ai(torch.cat([nodes, whole]), mask, over_nodes(place, B, X))
-        nodes, whole = encoded.split([len(nodes), B])
-        nodes = self.ffn(nodes + self.classes(batch.classes)[:, None]) * batch.node_mask[..., None]
-        subject, target = batch.edges.amin(0), batch.edges.amax(0)
-        video = batch.node_video.index_select(0, subject)
-        parts = [nodes.index_select(0, subject), whole.index_select(0, video), nodes.index_select(0, target)]
-        links = self.edge(torch.cat(parts, -1))
+        encoded = self.dual_ai(torch.cat([nodes, whole]), batch.over_nodes, batch.over_frames)
+        nodes, whole = encoded.split([len(nodes), len(whole)])
+        nodes = self.ffn(nodes + self.classes(batch.classes))
+        first, activation, last = self.edge
+        of_subject, of_frame, of_object = first.weight.chunk(3, dim=1)
+        hidden = (
+            F.linear(nodes, of_subject).index_select(0, batch.edges.amin(0))
+            + F.linear(whole, of_frame, first.bias).index_select(0, batch.edge_whole)
+            + F.linear(nodes, of_object).index_select(0, batch.edges.amax(0))
+        )
+        links = last(activation(hidden))
         return EncodedVideos(nodes, links + self.relation(batch.relations), adapted, links)

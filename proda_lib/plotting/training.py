@@ -13,7 +13,7 @@ from proda_lib.plotting import style
 from proda_lib.plotting.style import BLUE, COLOURS, GREY, VERMILION
 
 #: Names of a curve's row that are no loss term.
-NOT_A_LOSS = ("fold", "stage", "epoch", "score", "seconds")
+NOT_A_LOSS = ("fold", "stage", "epoch", "score", "seconds", "trace")
 STAGES = {"pretrain": "stage 1: everything", "posttrain": "stage 2: heads"}
 
 
@@ -52,24 +52,23 @@ def margin_schedule(schedules: dict[str, Callable[[float], float]], epochs: int)
 
 
 def loss_terms(curves: Sequence[dict], stage: str = "pretrain") -> Figure:
-    """Each loss term over the epochs of a stage, classification left and disentanglement right."""
-    rows = _mean_over_folds(curves, stage)
-    names = [n for n in rows[0] if n not in NOT_A_LOSS and not n.startswith("val_")]
+    """Each loss term over a stage, classification left and disentanglement right."""
+    epochs, terms = _traces(curves, stage)
+    names = list(terms)
     groups = [[n for n in names if n.startswith("a_")], [n for n in names if not n.startswith("a_")]]
     groups = [g for g in groups if g]
     figure, axes = style.subplots(1, len(groups), height=2.3)
     for ax, group in zip(axes, groups, strict=True):
         for i, name in enumerate(group):
-            ax.plot([r["epoch"] for r in rows], [r[name] for r in rows], "o-", markersize=3, label=f"${_tex(name)}$",
-                    color=COLOURS[i])  # fmt: skip
-        ax.set(xlabel="epoch", ylabel="mean over the epoch", ylim=(0, None))
+            ax.plot(epochs, terms[name], label=f"${_tex(name)}$", color=COLOURS[i])
+        ax.set(xlabel="epoch", ylabel="loss", ylim=(0, None))
         ax.xaxis.set_major_locator(MaxNLocator(integer=True))
         ax.legend()
     return figure
 
 
 def two_stages(curves: Sequence[dict]) -> Figure:
-    """Training loss (above) and validation mAP (below) per epoch, the stages one after the other."""
+    """Training loss (above) and validation mAP after each epoch (below), the stages one after the other."""
     figure, (loss, score) = style.subplots(2, 1, height=3.8, sharex=True)
     offset, colours = 0, {}
     for stage in ("pretrain", "posttrain"):
@@ -77,8 +76,8 @@ def two_stages(curves: Sequence[dict]) -> Figure:
         if not rows:
             continue
         epochs = [offset + r["epoch"] for r in rows]
-        terms = [sum(v for n, v in r.items() if n not in NOT_A_LOSS and not n.startswith("val_")) for r in rows]
-        loss.plot(epochs, terms, "o-", markersize=3, color="black")
+        at, terms = _traces(curves, stage)
+        loss.plot(offset + at, sum(terms.values()), color="black")
         for name in (n for n in rows[0] if n.startswith("val_")):
             colour = colours.setdefault(name, COLOURS[len(colours)])
             label = f"${_tex(name.removeprefix('val_'))}$" if name not in [
@@ -89,10 +88,10 @@ def two_stages(curves: Sequence[dict]) -> Figure:
             ax.axvline(epochs[best], color=GREY, linestyle=":", linewidth=1)
         if offset:
             for ax in (loss, score):
-                ax.axvspan(offset + 0.5, offset + len(rows) + 0.5, color=GREY, alpha=0.12, linewidth=0)
-        loss.annotate(STAGES[stage], (offset + 0.5, 1.02), xycoords=("data", "axes fraction"), fontsize=8)
+                ax.axvspan(offset, offset + len(rows), color=GREY, alpha=0.12, linewidth=0)
+        loss.annotate(STAGES[stage], (offset, 1.02), xycoords=("data", "axes fraction"), fontsize=8)
         offset += len(rows)
-    loss.set(ylabel="loss (sum of terms)", ylim=(0, None), xlim=(0.5, offset + 0.5))
+    loss.set(ylabel="loss (sum of terms)", ylim=(0, None), xlim=(0, offset + 0.05))
     score.set(ylabel="validation mAP (%)", xlabel="epoch (dotted: the one that was kept)")
     score.xaxis.set_major_locator(MaxNLocator(integer=True))
     score.legend(ncols=4, loc="upper center", bbox_to_anchor=(0.5, -0.28))
@@ -116,9 +115,16 @@ def _tex(name: str) -> str:
     return f"{head}_{{{tail}}}" if tail else f"L_{{{name}}}"
 
 
+def _traces(curves: Sequence[dict], stage: str) -> tuple[Float[np.ndarray, "X"], dict[str, Float[np.ndarray, "X"]]]:
+    """Where in the stage (in epochs) the loss terms were looked at, and the terms there. First fold only."""
+    rows = [row for row in curves if row["stage"] == stage and row.get("fold", 0) == 0]
+    found = {name: np.concatenate([row["trace"][name] for row in rows]) for name in rows[0]["trace"]}
+    return found.pop("epoch"), found
+
+
 def _mean_over_folds(curves: Sequence[dict], stage: str) -> list[dict]:
     """One row for each epoch of a stage; several folds are averaged."""
     rows = [row for row in curves if row["stage"] == stage]
     epochs = sorted({row["epoch"] for row in rows})
-    numbers = [n for n in (rows[0] if rows else {}) if n not in ("fold", "stage")]
+    numbers = [n for n in (rows[0] if rows else {}) if n not in ("fold", "stage", "trace")]
     return [{n: float(np.mean([r[n] for r in rows if r["epoch"] == e])) for n in numbers} for e in epochs]

@@ -12,6 +12,8 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from proda_lib.batch import SceneGraphBatch, collate
+from proda_lib.distributed import processes, rank
+from proda_lib.errors import RecipeError
 from proda_lib.graph import SceneGraph
 from proda_lib.specification import sample_specifications, specification_length, video_rng
 from proda_lib.training.recipe import Recipe
@@ -87,16 +89,29 @@ def epoch_loader(
 ) -> tuple[DataLoader, int]:
     """Batches of one epoch from batch ``start`` on, and the number of batches in the whole epoch.
 
-    ``released`` drops videos with L > K.
+    Batches are as nearly as possible of ``batch_videos`` and of equal size; each of several processes gets its part of
+    every batch, and the parts together are the batch that one process would get. With ``accumulate`` a batch comes as
+    so many smaller ones. ``released`` drops videos with L > K.
+
+    Returns:
+        The batches (``accumulate`` of them for each step of the optimiser), and the number of steps in the epoch.
+
+    Raises:
+        RecipeError: a batch has fewer videos than there are processes and parts.
     """
     if recipe.preset == "released":
         graphs = [g for g in graphs if len(g.labels) <= recipe.spec_length]
     dataset = EpochRows(graphs, recipe, epoch)
     order = np.random.default_rng([recipe.seed, epoch]).permutation(len(dataset))
-    batches = [order[i : i + recipe.batch_videos].tolist() for i in range(0, len(order), recipe.batch_videos)]
+    batches = np.array_split(order, max(1, round(len(order) / recipe.batch_videos)))
+    N, parts = processes(), recipe.accumulate
+    if len(batches[-1]) < N * parts:
+        found = f"{len(batches[-1])} videos in a batch"
+        raise RecipeError(f"batch_videos: found {found}, expected one for each of {N} processes x {parts} parts")
+    mine = [np.array_split(batch, N * parts)[p * N + rank()].tolist() for batch in batches for p in range(parts)]
     own = torch.Generator()  # a loader draws a seed when it starts; the global stream must not depend on restarts
     loader = DataLoader(
-        dataset, batch_sampler=batches[start:], collate_fn=collate_rows, num_workers=workers, generator=own
+        dataset, batch_sampler=mine[start * parts :], collate_fn=collate_rows, num_workers=workers, generator=own
     )
     return loader, len(batches)
 

@@ -10,10 +10,12 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 from tqdm.auto import tqdm
 
+from proda_lib.distributed import all_sum, any_process, processes, rank
 from proda_lib.errors import TrainingError
 from proda_lib.graph import SceneGraph
 from proda_lib.training.checkpoint import read_checkpoint, restore, save_checkpoint
@@ -85,7 +87,8 @@ def run_stage(
     """Train one stage from its checkpoint, if there is one, and leave the best epoch's weights in ``model``.
 
     Returns:
-        One row per epoch: loss terms (means), validation metrics, seconds.
+        One row per epoch: loss terms (means), validation metrics, seconds, and ``trace``: means of the loss terms over
+        each :data:`LOOK_EVERY` steps or so, with the step, as a share of the epoch, at which they end.
 
     Raises:
         TrainingError: a loss term is not finite; the message names it.
@@ -95,67 +98,89 @@ def run_stage(
     for module in stage.trained:
         module.requires_grad_(True)
     optimizer = make_optimizer(stage.trained, stage.lr, recipe.weight_decay)
+    wrapped, optimizer = fabric.setup(model, optimizer)
     epoch, done, best, best_score, sums = 0, 0, None, -float("inf"), None
+    trace, looked = {}, (0, {})  # the last look: its step, and the sums then
     if checkpoint.exists():
         state, tensors = read_checkpoint(checkpoint, recipe_hash)
-        best = restore(tensors, model, optimizer)
+        best = restore(tensors, model, optimizer.optimizer)
         epoch, done, stage.curves, best_score = state["epoch"], state["step"], state["curves"], state["best_score"]
-        sums = {name: torch.tensor(value, device=fabric.device) for name, value in state["sums"].items()} or None
-    wrapped, optimizer = fabric.setup(model, optimizer)
+        # Sums are over all processes, however many there were; the first one takes them over.
+        sums = {name: torch.tensor(value if rank() == 0 else 0.0, device=fabric.device, dtype=torch.double)
+                for name, value in state["sums"].items()} or None  # fmt: skip
+        trace, looked = state["trace"], (done, dict(state["sums"]))
+    if rank():  # other dropout than in the first process
+        torch.manual_seed(int(np.random.default_rng([recipe.seed, rank(), epoch, done]).integers(2**31)))
 
     def save(epoch: int, step: int) -> None:
         state = {"recipe": recipe_hash, "stage": stage.name, "epoch": epoch, "step": step, "curves": stage.curves,
-                 "best_score": best_score, "sums": {k: v.item() for k, v in (sums or {}).items()}}  # fmt: skip
-        save_checkpoint(checkpoint, state, model, optimizer, best)
+                 "best_score": best_score, "sums": {k: all_sum(v).item() for k, v in (sums or {}).items()},
+                 "trace": trace}  # fmt: skip
+        if rank() == 0:
+            save_checkpoint(checkpoint, state, model, optimizer, best)
 
-    def look(bar: tqdm, step: int) -> None:
-        means = {name: (total / step).item() for name, total in sums.items()}
+    def look(bar: tqdm, step: int, steps: int) -> None:
+        nonlocal looked
+        totals = {name: all_sum(total).item() for name, total in sums.items()}
+        means = {name: total / step for name, total in totals.items()}
         if bad := [name for name, value in means.items() if value != value or abs(value) == float("inf")]:
             raise TrainingError(f"{stage.name}, epoch {epoch + 1}, step {step}: loss terms {', '.join(bad)}: found not "
                                 f"finite, expected finite; last good checkpoint: {checkpoint.name}")  # fmt: skip
         bar.set_postfix({name: f"{value:.4f}" for name, value in means.items()})
+        if step > looked[0]:
+            recent = {n: (total - looked[1].get(n, 0.0)) / (step - looked[0]) for n, total in totals.items()}
+            for name, value in {"epoch": epoch + step / steps, **recent}.items():
+                trace.setdefault(name, []).append(value)
+            looked = step, totals
 
-    saved = time.monotonic()
+    saved, parts = time.monotonic(), recipe.accumulate
     with interrupts() as interrupted:
         while epoch < stage.epochs:
             model.eval()
             for module in stage.trained:
                 module.train()
             loader, steps = epoch_loader(graphs, recipe, epoch, done, workers)
+            optimizer.zero_grad(set_to_none=True)
             title = f"{stage.name} {epoch + 1}/{stage.epochs}"
             started, progress = time.monotonic(), epoch / max(stage.epochs, 1)
-            with tqdm(loader, title, total=steps, initial=done, leave=False, mininterval=1.0) as bar:
-                for rows in bar:
+            with tqdm(loader, title, total=steps * parts, initial=done * parts, leave=False, mininterval=1.0) as bar:
+                for part, rows in enumerate(bar, 1):
                     lr = stage.lr * learning_rate(epoch * steps + done, stage.epochs * steps, recipe.warmup * steps)
                     for group in optimizer.param_groups:
                         group["lr"] = lr
-                    terms = stage.losses(wrapped, rows.to(fabric.device), progress)
-                    optimizer.zero_grad(set_to_none=True)
-                    fabric.backward(torch.stack(list(terms.values())).sum())
+                    last = part % parts == 0
+                    with fabric.no_backward_sync(wrapped, enabled=not last and processes() > 1):
+                        terms = stage.losses(wrapped, rows.to(fabric.device), progress)
+                        # Terms are shares of the batch's loss, and gradients are averaged over processes, not summed.
+                        fabric.backward(torch.stack(list(terms.values())).sum() * (processes() / parts))
+                    terms = {name: value.detach().double() / parts for name, value in terms.items()}
+                    sums = terms if sums is None else {name: sums[name] + value for name, value in terms.items()}
+                    if not last:
+                        continue
                     fabric.clip_gradients(wrapped, optimizer, max_norm=recipe.clip, error_if_nonfinite=False)
                     optimizer.step()
+                    optimizer.zero_grad(set_to_none=True)
                     done += 1
-                    terms = {name: value.detach().float() for name, value in terms.items()}
-                    sums = terms if sums is None else {name: sums[name] + value for name, value in terms.items()}
-                    if done % LOOK_EVERY == 0 or done == steps:
-                        look(bar, done)
-                    if interrupted():
-                        look(bar, done)
-                        save(epoch, done)
-                        raise KeyboardInterrupt
-                    if time.monotonic() - saved > SAVE_EVERY:
-                        look(bar, done)
+                    due = done % LOOK_EVERY == 0 or done == steps
+                    if not due and processes() > 1:
+                        continue  # several processes agree only now and then on what to do
+                    stop, write = any_process(interrupted()), any_process(time.monotonic() - saved > SAVE_EVERY)
+                    if due or stop or write:
+                        look(bar, done, steps)
+                    if stop or write:
                         save(epoch, done)
                         saved = time.monotonic()
+                    if stop:
+                        raise KeyboardInterrupt
             model.eval()
             metrics = stage.validate(model)
-            means = {name: (total / steps).item() for name, total in sums.items()}
-            row = {"stage": stage.name, "epoch": epoch + 1, **means, **metrics}
+            means = {name: (all_sum(total) / steps).item() for name, total in sums.items()}
+            row = {"stage": stage.name, "epoch": epoch + 1, **means, **metrics, "trace": trace}
             stage.curves.append({**row, "seconds": round(time.monotonic() - started, 2)})
             if metrics["score"] > best_score:
                 best_score = metrics["score"]
                 best = {name: value.detach().clone() for name, value in model.state_dict().items()}
-            epoch, done, sums = epoch + 1, 0, None
+            epoch, done, sums, trace, looked = epoch + 1, 0, None, {}, (0, {})
             save(epoch, 0)
             saved = time.monotonic()
     model.load_state_dict(best)

@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from proda_lib.datasets.registry import Split
+from proda_lib.distributed import rank
 from proda_lib.evaluation.prompt_only import class_frequency, frequency_rule_scores, trained_prompt_only_scores
 from proda_lib.evaluation.protocols import PaperProtocol, label_free_scores, paper_protocol, predict, recognition
 from proda_lib.evaluation.simple_controls import (
@@ -17,6 +18,7 @@ from proda_lib.evaluation.simple_controls import (
     relation_histogram,
 )
 from proda_lib.graph import SceneGraph
+from proda_lib.memory import keep_freed_memory
 from proda_lib.models.saved import SavedModel
 from proda_lib.training.data import split_validation
 from proda_lib.training.recipe import Recipe
@@ -29,18 +31,30 @@ NETWORKS = ("proda", "no_prompt", "encoder_only")
 Scores = tuple[dict[str, np.ndarray], dict[str, PaperProtocol]]
 
 
+def make_fabric(recipe: Recipe, device: str = "cpu", devices: int = 1, num_nodes: int = 1):
+    """A launched ``lightning_fabric.Fabric``; with several devices, one process for each."""
+    from lightning_fabric import Fabric  # takes seconds to import, so only where training starts
+
+    strategy = "ddp" if devices * num_nodes > 1 else "auto"
+    fabric = Fabric(accelerator=device.split(":")[0], devices=devices, num_nodes=num_nodes, strategy=strategy,
+                    precision=recipe.precision)  # fmt: skip
+    fabric.launch()
+    keep_freed_memory()
+    return fabric
+
+
 def fit_and_score(
-    recipe: Recipe, recipe_hash: str, split: Split, folder: Path, device: str
+    recipe: Recipe, recipe_hash: str, split: Split, folder: Path, device: str, fabric=None
 ) -> tuple[Scores, list[dict]]:
-    """Train on a fold and score its test videos; the model is saved under ``folder/model``."""
+    """Train on a fold and score its test videos; the model is saved under ``folder/model``.
+
+    ``fabric``: a launched Fabric, for networks.
+    """
     if recipe.model == "prompt_only":
         return _prompt_only(recipe, split), []
     if recipe.model == "logistic":
         return _logistic(split), []
-    from lightning_fabric import Fabric  # takes seconds to import, so only where training starts
-
     folder.mkdir(parents=True, exist_ok=True)
-    fabric = Fabric(accelerator=device.split(":")[0], devices=1, precision=recipe.precision)
     kept, judged_on = split.train, split.test
     if recipe.select == "validation":
         kept, judged_on = split_validation(split.train, recipe.seed)
@@ -48,8 +62,9 @@ def fit_and_score(
     visual = 0 if features is None else features.shape[-1]
     model, curves = train(recipe, recipe_hash, kept, judged_on, visual, folder, fabric,
                           workers=4 if device.startswith("cuda") else 0)  # fmt: skip
-    model.save_pretrained(folder / "model")
-    return score(model, recipe, split, device), curves
+    if rank() == 0:
+        model.save_pretrained(folder / "model")
+    return score(model, recipe, split, fabric.device), curves
 
 
 def score(model: SavedModel, recipe: Recipe, split: Split, device: str) -> Scores:

@@ -23,7 +23,7 @@ from proda_lib.models.config import ModelConfig, with_preset
 from proda_lib.vocabulary import Vocabulary
 
 #: Raised whenever the same recipe gives other numbers than before.
-NUMERICS = 1
+NUMERICS = 2
 
 
 @dataclass(frozen=True)
@@ -41,6 +41,9 @@ class Recipe:
             frames of every video, in training and test.
         width ... norm: see :class:`ModelConfig`.
         spec_length: K. ``specs_per_video``: S, specifications of a video in a batch. ``batch_videos``: videos a batch.
+        accumulate: a batch goes through in so many parts, one after the other, and their gradients are averaged: less
+            memory, the same number of videos a step, but VGNorm and BatchNorm see one part at a time. The learning rate
+            is what is written here, whatever the number of parts and devices. ``recompute``: see :class:`ModelConfig`.
         absent_singles: also train on length-1 SAPs of an absent action (for protocol "scan").
         pretrain_epochs, pretrain_lr, posttrain_epochs, posttrain_lr: the two stages.
         weight_decay, clip, warmup: of AdamW (not on biases, norms, 1-d); gradient norm; epochs.
@@ -49,7 +52,7 @@ class Recipe:
             "reinit" before the second stage.
         select: "validation" (10 % of the training videos) or "test" (as the paper).
         scan: whether the evaluation includes the protocol "scan" (C questions a video).
-        precision: Fabric's name, "32-true" or "bf16-mixed".
+        precision: Fabric's name, "32-true", "64-true" or "bf16-mixed".
     """
 
     profile: str = "paper"
@@ -74,6 +77,8 @@ class Recipe:
     spec_length: int = 16
     specs_per_video: int = 4
     batch_videos: int = 8
+    accumulate: int = 1
+    recompute: bool = False
     absent_singles: bool = False
     pretrain_epochs: int = 5
     pretrain_lr: float = 2e-4
@@ -100,12 +105,13 @@ class Recipe:
             "posttrain_heads": ("tm", "sutm"),
             "head_m": ("keep", "reinit"),
             "select": ("validation", "test"),
-            "precision": ("32-true", "bf16-mixed"),
+            "precision": ("32-true", "64-true", "bf16-mixed"),
         }
         for name, values in allowed.items():
             if getattr(self, name) not in values:
                 raise RecipeError(f"Recipe.{name}: found {getattr(self, name)!r}, expected one of {values}")
-        for name in ("train_videos", "test_videos", "spec_length", "specs_per_video", "batch_videos"):
+        for name in ("train_videos", "test_videos", "spec_length", "specs_per_video", "batch_videos",
+                     "accumulate"):  # fmt: skip
             if getattr(self, name) < 1:
                 raise RecipeError(f"Recipe.{name}: found {getattr(self, name)}, expected at least 1")
 
@@ -148,7 +154,7 @@ PROFILES: dict[str, dict] = {
         "scan": False,
     },
     "reference": {
-        "train_videos": 6000, "test_videos": 300, "width": 64, "heads": 4, "layers": 1, "depth": 1, "candidates": 5,
+        "train_videos": 16000, "test_videos": 300, "width": 64, "heads": 4, "layers": 1, "depth": 1, "candidates": 5,
         "batch_videos": 32, "dropout": 0.0, "pretrain_epochs": 1, "posttrain_epochs": 1, "pretrain_lr": 2e-3,
         "posttrain_lr": 2e-3, "warmup": 0.15,
     },

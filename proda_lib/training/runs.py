@@ -33,10 +33,11 @@ from safetensors.numpy import load_file, save_file
 
 import proda_lib
 from proda_lib.datasets.registry import Split, data_version, load_splits
+from proda_lib.distributed import any_process, processes, rank
 from proda_lib.errors import CheckpointError, DataError
 from proda_lib.models.saved import SavedModel, write_atomically
 from proda_lib.paths import project_root, results_root, runs_root
-from proda_lib.training.outcome import NETWORKS, fit_and_score, score, summarise
+from proda_lib.training.outcome import NETWORKS, fit_and_score, make_fabric, score, summarise
 from proda_lib.training.recipe import NUMERICS, Recipe
 from proda_lib.training.stages import MODELS
 
@@ -117,20 +118,26 @@ def _read(path: Path) -> dict:
         raise DataError(path, "record", f"{type(error).__name__}: {error}", "a record written by a run") from error
 
 
-def get(recipe: Recipe, device: str = "cpu") -> Run:
+def get(recipe: Recipe, device: str = "cpu", devices: int = 1, num_nodes: int = 1) -> Run:
     """The recipe's run: read from the store if it is there, else trained, evaluated and stored.
+
+    With several devices the script that calls this is started once for each of them, by Lightning Fabric, ``torchrun``
+    or SLURM; every process gets the run. A batch of the recipe is then divided among them, so neither the number of
+    steps nor the learning rate changes with the number of devices.
 
     Raises:
         DataError: the data set is not installed and there is no committed record either.
     """
     if run := find(recipe):
         return run
+    fabric = make_fabric(recipe, device, devices, num_nodes) if recipe.model in NETWORKS else None
     folder = runs_root() / run_name(recipe)
     folder.mkdir(parents=True, exist_ok=True)
-    with FileLock(runs_root() / f"{folder.name}.lock"):
-        if run := find(recipe):
-            return run
-        _make(recipe, folder, device)
+    lock = FileLock(runs_root() / f"{folder.name}.lock") if rank() == 0 else contextlib.nullcontext()
+    with lock:  # another process may make the same run at this moment: wait for it
+        if not any_process(rank() == 0 and find(recipe) is not None):
+            _make(recipe, folder, device, fabric)
+        any_process(False)  # the record is written
     return find(recipe)
 
 
@@ -169,17 +176,19 @@ def commit_record(run: Run) -> Path:
     return path
 
 
-def _make(recipe: Recipe, folder: Path, device: str) -> None:
+def _make(recipe: Recipe, folder: Path, device: str, fabric) -> None:
     started, clock = datetime.now(UTC).isoformat(timespec="seconds"), time.monotonic()
     splits = _splits(recipe)
     recipe_hash = recipe.hash(data_version(recipe.dataset))
     scores, curves = [], []
     with reproducible(device):
         for fold, split in enumerate(splits):
-            found, rows = fit_and_score(recipe, recipe_hash, split, folder / f"fold{fold}", device)
+            found, rows = fit_and_score(recipe, recipe_hash, split, folder / f"fold{fold}", device, fabric)
             scores.append(found)
             curves += [{"fold": fold, **row} for row in rows]
     metrics, kept = summarise(recipe, splits, scores)
+    if rank():
+        return
     save_scores = {name: np.ascontiguousarray(value) for name, value in kept.items()}
     write_atomically(folder / "scores.safetensors", lambda path: save_file(save_scores, path))
     record = {
@@ -192,7 +201,7 @@ def _make(recipe: Recipe, folder: Path, device: str) -> None:
         "curves": curves,
         "versions": versions(),
         "commit": commit(),
-        "hardware": hardware(device),
+        "hardware": {**hardware(device), "processes": processes()},
         "started": started,
         "seconds": round(time.monotonic() - clock, 1),
     }

@@ -9,6 +9,7 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
+from proda_lib.distributed import all_sum
 from proda_lib.evaluation.protocols import paper_protocol, predict, recognition
 from proda_lib.graph import SceneGraph
 from proda_lib.losses import (
@@ -44,7 +45,7 @@ def balance(specified: Tensor, unspecified: Tensor, model: ProDA) -> Tensor:
     The public code re-weights by last-layer gradient norms; this ratio, detached and at most 10, is our reading of it.
     """
     norms = [
-        torch.autograd.grad(loss, readout.classifier.weight, retain_graph=True)[0].norm()
+        all_sum(torch.autograd.grad(loss, readout.classifier.weight, retain_graph=True)[0]).norm()
         for loss, readout in ((specified, model.readout_s), (unspecified, model.readout_u))
     ]
     return (norms[0] / norms[1].clamp(min=1e-12)).clamp(max=10.0).detach()
@@ -73,9 +74,8 @@ def pretrain_losses(
         terms["a_u"] = terms["a_u"] * balance(terms["a_s"], terms["a_u"], inner)
         batch, seen = rows.batch, out.encoded
         terms["graph"] = graph_supervision_loss(
-            inner.object_head(seen.adapted), batch.classes, batch.node_mask,
-            inner.relation_head(seen.links), batch.relations, batch.edge_mask,
-        )  # fmt: skip
+            inner.object_head(seen.adapted), batch.classes, inner.relation_head(seen.links), batch.relations
+        )
     return terms
 
 
@@ -141,7 +141,8 @@ def train(
         a_t, a_m = result.summary()["both"]["a_t"], recognition(result.a_m, judged_on)
         return {"val_a_t": a_t, "val_a_m": a_m, "score": (a_t + a_m) / 2}
 
-    first = [module for name, module in model.named_children() if name != "readout_m"]
+    idle = {"readout_m"} if recipe.rec else {"readout_m", "reconstruction"}
+    first = [module for name, module in model.named_children() if name not in idle]
     losses = functools.partial(pretrain_losses, recipe=recipe, inner=model)
     stage = Stage("pretrain", recipe.pretrain_epochs, recipe.pretrain_lr, first, losses, judge_pretrain)
     curves = go(stage, checkpoint=folder / "pretrain.safetensors")

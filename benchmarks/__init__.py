@@ -1,0 +1,1 @@
+"""Yardsticks and timings: ``python -m benchmarks``. Nothing in proda_lib imports this package."""

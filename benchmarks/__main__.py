@@ -1,0 +1,105 @@
+"""``python -m benchmarks [--quick] [--json FILE] [--device cpu|cuda] [--only NAME]``: library against yardsticks.
+
+Both sides are timed in one process, in turn. ``ratio`` is reference / ours (for matmul_fraction: ours / reference), so
+larger is better in every row; the spread is the interquartile range over the median, the larger one of the two sides.
+Without --quick the file also gets the points of a roofline, cost curves, and rows that have no yardstick.
+"""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import json
+import time
+from fnmatch import fnmatch
+from pathlib import Path
+
+import torch
+from rich.console import Console
+from rich.table import Table
+
+from benchmarks.cases import FULL, NAMES, QUICK, WIDTHS, Row, scan_rows, step_rows
+from benchmarks.curves import TIMED, curve_config, curves, rooflines
+from benchmarks.measure import describe, has_bf16, matmul_rate
+from benchmarks.others import OTHERS, other_rows
+from proda_lib.memory import keep_freed_memory
+
+#: What can be asked for without --quick.
+ALL = (*NAMES, *OTHERS, "roofline", "curves")
+
+
+def table(rows: list[Row], machine: dict[str, object]) -> Table:
+    """All rows, for a terminal."""
+
+    def number(value: float | None, form: str = ".3g") -> str:
+        return "–" if value is None else format(value, form)
+
+    where = machine.get("gpu") or f"{machine['cpu']}, {machine['threads']} threads"
+    shown = Table(title=f"{where}, torch {machine['torch']}", caption="ratio: larger is better")
+    for title in ("name", "reference", "ours", "unit", "ratio", "spread", "repeats", "note"):
+        figures = title in ("reference", "ours", "ratio", "spread", "repeats")
+        shown.add_column(title, justify="right" if figures else "left", no_wrap=title != "note")
+    for row in rows:
+        ratio = number(row.ratio, ".2f")
+        shown.add_row(row.name, number(row.reference), number(row.ours), row.unit, ratio, number(row.spread, ".0%"),
+                      " / ".join(map(str, row.repeats)), row.note)  # fmt: skip
+    return shown
+
+
+def rates(device: str) -> dict[str, float]:
+    """The machine's own matrix products, by precision."""
+    kinds = {"": torch.float32, **({"bf16_": torch.bfloat16} if has_bf16(device) else {})}
+    return {f"matmul_{kind}gflop_per_s": round(max(matmul_rate(width, device, dtype) for width in WIDTHS) / 1e9, 1)
+            for kind, dtype in kinds.items()}  # fmt: skip
+
+
+def choose(pattern: str, quick: bool) -> set[str]:
+    """The names that are asked for; a roofline also needs the rows that it takes its seconds from."""
+    known = NAMES if quick else ALL
+    wanted = {name for name in known if fnmatch(name, pattern) or fnmatch(name.split("@")[0], pattern)}
+    if "roofline" in wanted:
+        wanted |= {f"{name}@d{width}" for name in TIMED for width in WIDTHS}
+    return wanted
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser("python -m benchmarks", description="The library against its yardsticks.")
+    parser.add_argument("--quick", action="store_true", help="few repeats, the compared rows only; under three minutes "
+                        "on two cores")  # fmt: skip
+    parser.add_argument("--json", type=Path, metavar="FILE", help="also write what was found to FILE")
+    parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
+    parser.add_argument("--only", metavar="NAME", default="*", help="a row, with or without @d768, or roofline or "
+                        "curves; * and ? match")  # fmt: skip
+    given = parser.parse_args()
+    wanted = choose(given.only, given.quick)
+    if not wanted:
+        expected = ", ".join(NAMES if given.quick else ALL)
+        parser.error(f"--only: found {given.only!r}, expected one of {expected}")
+    keep_freed_memory()  # as training does; the yardsticks get it too
+    console, plan, start = Console(), QUICK if given.quick else FULL, time.perf_counter()
+    if not console.is_terminal:
+        console.width = 160  # a file has no edge to wrap at
+    machine, rows, roofline, cost = describe(given.device), [], [], []
+    for width in WIDTHS:
+        for measure in (step_rows, scan_rows):
+            with console.status(f"D = {width}: {measure.__name__.split('_')[0]}"):
+                rows += measure(width, plan, given.device, wanted)
+        if "roofline" in wanted:
+            with console.status(f"D = {width}: what a step moves"):
+                roofline += rooflines(width, rows, given.device)
+    with console.status("other timings"):
+        rows += other_rows(plan.repeats, given.device, wanted)
+    if "curves" in wanted:
+        with console.status("curves") as status:
+            cost = curves(curve_config(), given.device, tell=status.update)
+    console.print(table(rows, machine))
+    console.print(f"{time.perf_counter() - start:.0f} s")
+    if given.json:
+        written = {"machine": {**machine, **rates(given.device)}, "rows": [dataclasses.asdict(row) for row in rows],
+                   "roofline": roofline, "curves": cost}  # fmt: skip
+        given.json.parent.mkdir(parents=True, exist_ok=True)
+        given.json.write_text(json.dumps(written, indent=2) + "\n")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,95 @@
+"""What else takes time: making the world, importing the library, starting the command, loading batches."""
+
+from __future__ import annotations
+
+import functools
+import subprocess
+import sys
+from collections.abc import Callable, Collection
+
+import torch
+
+from benchmarks.cases import Row
+from benchmarks.dense import DenseBatch
+from benchmarks.measure import Sample, seconds, side_by_side
+from benchmarks.workload import TrainStep, Workload
+from proda_lib.datasets import world
+from proda_lib.models.proda import ProDA
+from proda_lib.training.data import epoch_loader
+from proda_lib.training.recipe import Recipe, make_recipe
+
+IMPORT = "import time; start = time.perf_counter(); import {}; print(time.perf_counter() - start)"
+#: All that a training run needs; ``import proda_lib`` alone loads nothing.
+MODULES = "proda_lib.training.runs, proda_lib.models.proda"
+COMMAND = "import sys; sys.argv[0] = 'proda'; from proda_lib.cli import main; main()"
+
+
+def world_row(features: bool, repeats: int, videos: int) -> Row:
+    """Videos of SSG-World made per second."""
+    config = world.WorldConfig(features=features)
+    world.make_videos(config, "train", 2)  # tables that are made once
+    sample = Sample([seconds(lambda: world.make_videos(config, "train", videos)) for _ in range(repeats)])
+    name = "world_generation_features" if features else "world_generation"
+    return Row(name, f"{videos} videos", "videos/s", None, videos / sample.median, None, sample.spread, (repeats,))
+
+
+def import_row(repeats: int) -> Row:
+    """Seconds from a started interpreter to a usable library, in fresh processes."""
+    sample = Sample([float(python(IMPORT.format(MODULES))) for _ in range(1 + repeats)][1:])
+    return Row("import_proda_lib", MODULES, "s", None, sample.median, None, sample.spread, (repeats,))
+
+
+def help_row(repeats: int) -> Row:
+    """Seconds of ``proda --help``, the interpreter's start included."""
+    sample = Sample([seconds(lambda: python(COMMAND, "--help")) for _ in range(1 + repeats)][1:])
+    return Row("cli_help", "proda --help", "s", None, sample.median, None, sample.spread, (repeats,))
+
+
+def loading_row(repeats: int, device: str = "cpu", recipe: Recipe | None = None, batches: int = 8) -> Row:
+    """Seconds to load a batch of an epoch, against seconds of a training step on it.
+
+    One process, no workers: what a step waits for if nothing is loaded beside it. Sizes are those of the profile
+    "reference", on as many videos as ``batches`` batches need (an epoch visits a video several times).
+    """
+    recipe = recipe or make_recipe("reference")
+    graphs = world.make_videos(world.WorldConfig(), "train", recipe.batch_videos * batches)
+    model = ProDA(recipe.model_config(graphs[0].vocabulary)).to(device)
+    step, (loader, _) = TrainStep(model), epoch_loader(graphs, recipe, 0)
+    waiting = iter(loader)
+    rows = next(waiting).to(device)
+    dense = DenseBatch.of(graphs[:1], max(g.num_slots for g in graphs[:1])).to(device)  # which our step never reads
+    work = Workload(graphs, rows, dense)
+    step(work)
+
+    def load() -> None:
+        for _ in range(batches):
+            next(waiting).to(device)
+
+    turns = max(1, min(repeats, (len(loader) - 1) // batches))
+    samples = side_by_side({"load": load, "step": functools.partial(step, work)}, turns, 1e9, device)
+    loaded, stepped = samples["load"].median / batches, samples["step"].median
+    spreads = [s.spread for s in samples.values() if s.spread is not None]
+    size = f"{recipe.batch_videos} videos x {recipe.specs_per_video} specifications, D={recipe.width}"
+    note = f"reference: a training step; {1 / loaded:.3g} batches/s against {1 / stepped:.3g} steps/s, no workers"
+    return Row("data_loading", size, "s", stepped, loaded, stepped / loaded, max(spreads, default=None),
+               (turns, turns), note)  # fmt: skip
+
+
+def python(code: str, *arguments: str) -> str:
+    """What a fresh interpreter prints."""
+    return subprocess.run([sys.executable, "-c", code, *arguments], capture_output=True, text=True, check=True).stdout
+
+
+OTHERS: dict[str, Callable[..., Row]] = {
+    "world_generation": lambda repeats, device: world_row(False, repeats, 300),
+    "world_generation_features": lambda repeats, device: world_row(True, repeats, 300),
+    "import_proda_lib": lambda repeats, device: import_row(repeats),
+    "cli_help": lambda repeats, device: help_row(repeats),
+    "data_loading": lambda repeats, device: loading_row(repeats, device),
+}
+
+
+def other_rows(repeats: int, device: str, wanted: Collection[str]) -> list[Row]:
+    """The rows that are asked for. These have no yardstick; data loading is held against the training step."""
+    torch.manual_seed(0)
+    return [make(repeats, device) for name, make in OTHERS.items() if name in wanted]

@@ -1,0 +1,336 @@
+"""The yardsticks of ``benchmarks/`` give the library's numbers: forward, losses, gradients and training."""
+
+import dataclasses
+import json
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from torch.nn.attention import SDPBackend, sdpa_kernel
+from torch.utils.flop_counter import FlopCounterMode
+
+from benchmarks import __main__ as command
+from benchmarks import cases
+from benchmarks.cases import ratio_row
+from benchmarks.dense import DenseBatch
+from benchmarks.flops import Counts, forward_flops, training_flops
+from benchmarks.measure import Sample, peak_memory, side_by_side
+from benchmarks.reference_model import FairProDA, ReferenceProDA, losses
+from benchmarks.weights import from_library, to_library
+from benchmarks.workload import (
+    TrainStep,
+    Workload,
+    config_of,
+    make_video,
+    scan_fair,
+    scan_library,
+    scan_reference,
+)
+from proda_lib.batch import collate
+from proda_lib.models.config import RELEASED
+from proda_lib.models.proda import ProDA
+from proda_lib.training.data import Rows
+from proda_lib.training.loop import make_optimizer
+from proda_lib.training.recipe import Recipe
+from proda_lib.training.stages import pretrain_losses
+from tests.graphs import add_empty_slots, double, make_graph, make_graphs, randomize
+from tests.test_models import CONFIG, ROW_VIDEO, SAP
+
+SLOTS = 6
+VARIANTS = {"paper": {}, "dual": {"branches": "dual"}, "simple": {"prompt": "simple"}, "visual": {"visual": 3},
+            "dual simple": {"branches": "dual", "prompt": "simple"}}  # fmt: skip
+KINDS = pytest.mark.parametrize("kind", [ReferenceProDA, FairProDA])
+EVERY_VARIANT = pytest.mark.parametrize("variant", VARIANTS)
+RECIPE = Recipe(margin_dis=0.0, margin_rec=0.0)  # so that both terms have a gradient
+
+
+def make(variant: str):
+    """A library model with random weights, and videos that differ in frames, slots and edges, one of them twice."""
+    config = dataclasses.replace(CONFIG, slots=SLOTS, dropout=0.0, **VARIANTS[variant])
+    graphs = make_graphs(config.visual)
+    graphs[0] = add_empty_slots(graphs[0], 2)
+    assert graphs[0].edges.min(0).any(), "an edge that is not of the person's star"
+    return randomize(ProDA(config), scale=0.3), graphs
+
+
+def heads(output, per_video: bool) -> dict[str, torch.Tensor]:
+    """Logits and frame scores of all heads; a_m once per row."""
+    found = {}
+    for name in ("a_s", "a_u", "a_t", "a_m"):
+        for part in ("logits", "s"):
+            value = getattr(getattr(output, name), part)
+            found[f"{name}.{part}"] = value[list(ROW_VIDEO)] if name == "a_m" and per_video else value
+    return found
+
+
+def same(found: dict[str, torch.Tensor], expected: dict[str, torch.Tensor], tolerance: float) -> None:
+    assert found.keys() == expected.keys()
+    for name, value in expected.items():
+        torch.testing.assert_close(
+            found[name], value, atol=tolerance, rtol=tolerance, msg=lambda m, n=name: f"{n}: {m}"
+        )
+
+
+@KINDS
+@EVERY_VARIANT
+@pytest.mark.parametrize("gradients", [True, False])  # without them, nn.MultiheadAttention takes another path
+def test_forward_in_single_precision(kind, variant, gradients):
+    model, graphs = make(variant)
+    model = model.float()
+    with torch.set_grad_enabled(gradients):
+        expected = heads(model(collate(graphs), SAP, ROW_VIDEO), per_video=True)
+        twin = kind.from_library(model)
+        found = heads(twin(DenseBatch.of(graphs, SLOTS), SAP, ROW_VIDEO), per_video=kind is FairProDA)
+        same(found, expected, 1e-5)
+        asked = twin.ask(DenseBatch.of(graphs, SLOTS), SAP, ROW_VIDEO)
+        same({"logits": asked.logits, "s": asked.s}, {n: expected[f"a_s.{n}"] for n in ("logits", "s")}, 1e-5)
+
+
+def training_pair(kind, variant: str):
+    """Library and yardstick in training mode and double precision, each with a function from no argument to losses."""
+    model, graphs = make(variant)
+    model = model.train()
+    twin = kind.from_library(model)
+    rows = Rows(double(collate(graphs)), SAP, ROW_VIDEO)
+    dense = DenseBatch.of(graphs, SLOTS).to(torch.float64)
+
+    def ours() -> dict[str, torch.Tensor]:
+        return pretrain_losses(model, rows, 0.0, recipe=RECIPE, inner=model)
+
+    def theirs() -> dict[str, torch.Tensor]:
+        return losses(twin(dense, SAP, ROW_VIDEO), dense, SAP, ROW_VIDEO, RECIPE.margin_dis, RECIPE.margin_rec)
+
+    return model, twin, ours, theirs, rows, dense
+
+
+def gradients(module: torch.nn.Module) -> dict[str, torch.Tensor]:
+    return {name: p.grad for name, p in module.named_parameters() if p.grad is not None}
+
+
+@KINDS
+@EVERY_VARIANT
+def test_losses_and_gradients(kind, variant):
+    model, twin, ours, theirs, *_ = training_pair(kind, variant)
+    expected, found = ours(), theirs()
+    same(found, expected, 1e-9)
+    assert all(value > 1e-3 for value in expected.values())
+    sum(expected.values()).backward()
+    sum(found.values()).backward()
+    expected = gradients(model)
+    trained = [name for name, _ in model.named_parameters() if not name.startswith("readout_m")]
+    assert sorted(expected) == sorted(trained)
+    same(to_library(gradients(twin)), expected, 1e-9)
+    same(to_library(twin.state_dict()), model.state_dict(), 1e-9)  # running means among them
+
+
+@KINDS
+@EVERY_VARIANT
+def test_twenty_training_steps(kind, variant):
+    model, twin, ours, theirs, rows, dense = training_pair(kind, variant)
+    curves = []
+    for module, terms in ((model, ours), (twin, theirs)):
+        optimizer, curve = make_optimizer([module], 1e-3, 1e-3), []
+        for _ in range(20):
+            optimizer.zero_grad()
+            loss = torch.stack(list(terms().values())).sum()
+            loss.backward()
+            torch.nn.utils.clip_grad_norm_(module.parameters(), 5.0)
+            optimizer.step()
+            curve.append(loss.detach())
+        curves.append(torch.stack(curve))
+    same({"loss": curves[1]}, {"loss": curves[0]}, 1e-9)
+    assert curves[0][-1] < curves[0][0] - 0.1
+    model.eval(), twin.eval()
+    expected = heads(model(rows.batch, SAP, ROW_VIDEO), per_video=True)
+    same(heads(twin(dense, SAP, ROW_VIDEO), per_video=kind is FairProDA), expected, 1e-9)
+
+
+@KINDS
+def test_padding_and_videos_without_nodes_or_edges(kind):
+    """More slots than any video has, a video without edges, one in which nothing is ever present."""
+    model, graphs = make("paper")
+    graphs += [make_graph(4, edges=0), make_graph(5, absent=(0, 1, 2, 3))]
+    sap, row_video = torch.cat([SAP, SAP[:2]]), (*ROW_VIDEO, 3, 4)
+    expected = model(double(collate(graphs)), sap, row_video)
+    found = kind.from_library(model)(DenseBatch.of(graphs, 9).to(torch.float64), sap, row_video)
+    for name in ("a_s", "a_u", "a_t"):
+        for part in ("logits", "s"):
+            torch.testing.assert_close(
+                getattr(getattr(found, name), part), getattr(getattr(expected, name), part), atol=1e-9, rtol=0
+            )
+
+
+def test_names_go_to_the_yardstick_and_back():
+    model, _ = make("dual")
+    state = model.state_dict()
+    there = from_library(state)
+    assert set(there) == set(ReferenceProDA(model.config).state_dict()) != set(state)
+    back = to_library(there)
+    assert list(sorted(back)) == list(sorted(state)) and all(torch.equal(back[name], state[name]) for name in state)
+
+
+def test_the_yardstick_refuses_what_it_does_not_know():
+    model = ProDA(dataclasses.replace(CONFIG, **RELEASED))
+    with pytest.raises(ValueError, match="norm, wiring, fusion_mlp"):
+        ReferenceProDA.from_library(model)
+
+
+# --- what is timed, and what is counted ---------------------------------------------------------------------------
+
+
+def test_the_workload_has_the_sparsity_it_claims():
+    sparse = [make_video(seed, "sparse") for seed in range(4)]
+    for video in sparse:
+        assert video.num_slots == 10 and video.num_frames == 16 and video.num_edges == 18
+        assert video.present[:, 0].all() and video.present[:, 1:].sum() == 2 * 16
+        assert video.present.any(0).sum() == 5 and len(set(video.classes.tolist())) == 10
+        np.testing.assert_array_equal(video.relations[:, :9], video.relations[:, 9:])  # a pair shares its relations
+    assert make_video(0, "dense").present.all()
+    work = Workload.make("sparse")
+    assert work.rows.sap.shape == (16, 157) and work.rows.row_video == (0,) * 4 + (1,) * 4 + (2,) * 4 + (3,) * 4
+    assert not torch.equal(work.rows.sap[0], work.rows.sap[1])
+
+
+@KINDS
+def test_a_benchmark_step_lowers_the_loss_as_the_librarys_does(kind):
+    """The steps that are timed, both sides, on the workload that is timed (a narrow model, no dropout)."""
+    torch.manual_seed(0)
+    config = dataclasses.replace(config_of(16), heads=2, layers=1, depth=1, dropout=0.0)
+    model = ProDA(config).double()
+    work = Workload.make("sparse", videos=2, specifications=2)
+    batch = dataclasses.replace(work.rows, batch=double(work.rows.batch))
+    work = dataclasses.replace(work, rows=batch, dense=work.dense.to(torch.float64))
+    steps = [TrainStep(kind.from_library(model)), TrainStep(model)]
+    curves = [[], []]
+    for step, curve in zip(steps, curves, strict=True):
+        for _ in range(5):
+            curve.append(sum(step.losses(work).values()).item())
+            step(work)
+    np.testing.assert_allclose(curves[0], curves[1], atol=1e-9)
+    assert curves[0][-1] < curves[0][0]
+
+
+def test_all_scans_give_the_same_answers():
+    torch.manual_seed(0)
+    config = dataclasses.replace(config_of(16), heads=2, layers=1, depth=1)
+    model = ProDA(config).double().eval()
+    work = Workload.make("sparse", videos=1, specifications=1)
+    work = dataclasses.replace(work, rows=dataclasses.replace(work.rows, batch=double(work.rows.batch)),
+                               dense=work.dense.to(torch.float64))  # fmt: skip
+    actions = [3, 0, 156, *range(20, 37)]
+    expected = scan_library(model, work, actions)
+    assert expected.shape == (20,)
+    for kind, run in ((ReferenceProDA, scan_reference), (FairProDA, scan_fair)):
+        found = run(kind.from_library(model), work, actions)
+        torch.testing.assert_close(found[torch.arange(20), actions], expected, atol=1e-9, rtol=0)
+
+
+@pytest.mark.parametrize("visual", [0, 24])
+@pytest.mark.parametrize("prompt", ["dpm", "simple"])
+def test_counted_operations_are_those_of_the_fair_yardstick(prompt, visual):
+    """In a dense case, with layers on concatenations counted as written.
+
+    What is left is a_m (counted by hand here), and that the yardstick projects the specification again in each of the
+    four places where a prompt is added, not once.
+    """
+    config = dataclasses.replace(config_of(64, visual), prompt=prompt)
+    work = Workload.make("dense", visual=visual)
+    model = FairProDA(config).eval()
+    with FlopCounterMode(display=False) as counter, sdpa_kernel(SDPBackend.MATH), torch.no_grad():
+        model(work.dense, work.rows.sap, work.rows.row_video)
+    with FlopCounterMode(display=False) as alone, torch.no_grad():
+        model.readout_m(torch.zeros(4, 16, 10, 64), work.dense)
+    counts = Counts.of(work.graphs)
+    counted = sum(forward_flops(config, counts, 4, split=False).values())
+    executed = counter.get_total_flops() - alone.get_total_flops()
+    assert executed == pytest.approx(counted, rel=0.02)
+    split = sum(forward_flops(config, counts, 4).values())
+    assert 0.85 * counted < split < counted
+
+
+def test_absent_nodes_are_not_counted():
+    config = config_of(64)
+    sparse, dense = (make_video(0, density) for density in ("sparse", "dense"))
+    kept = np.flatnonzero(sparse.present.any(0))
+    place = np.searchsorted(kept, sparse.edges)
+    edges = sparse.edge_present.any(0)
+    small = dataclasses.replace(
+        sparse, classes=sparse.classes[kept], boxes=sparse.boxes[:, kept], present=sparse.present[:, kept],
+        edges=place[:, edges], relations=sparse.relations[:, edges],
+    )  # fmt: skip
+    assert training_flops(config, [small], 4) == training_flops(config, [sparse], 4)
+    assert training_flops(config, [sparse, small], 4) == 2 * training_flops(config, [small], 4)
+    assert training_flops(config, [sparse], 4) < 0.35 * training_flops(config, [dense], 4)
+
+
+# --- measuring ----------------------------------------------------------------------------------------------------
+
+
+def test_calls_take_turns_and_keep_to_their_budget():
+    made = []
+
+    def call(name: str, pause: float) -> None:
+        made.append(name)
+        time.sleep(pause)
+
+    calls = {"slow": lambda: call("slow", 0.05), "fast": lambda: call("fast", 0.001)}
+    samples = side_by_side(calls, repeats=4, budget=0.12, clear=lambda: made.append("clear"))
+    assert made == ["clear", "slow", "clear", "fast"] + ["clear", "fast"] * 3
+    assert len(samples["slow"].seconds) == 1 and samples["slow"].spread is None
+    assert samples["slow"].median >= 0.05 > samples["fast"].median >= 0.001
+
+
+def test_spread_and_ratio():
+    ours, reference = Sample([2.0, 1.0, 4.0, 3.0]), Sample([10.0, 10.0])
+    assert ours.median == 2.5 and ours.spread == pytest.approx(0.6) and reference.spread == 0
+    row = ratio_row("name", "size", reference, ours, (2.0, 1.0), "")
+    assert (row.reference, row.ours, row.ratio, row.spread, row.repeats) == (20, 2.5, 8, 0.6, (2, 4))
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="the peak of resident memory is read from /proc")
+def test_peak_memory_sees_what_a_call_holds_at_once():
+    def hold(megabytes: int) -> None:
+        for _ in range(3):
+            torch.ones(megabytes * 2**18)  # float32; freed before the next
+
+    small, large = (peak_memory(lambda m=m: hold(m)) / 2**20 for m in (64, 192))
+    assert 60 < small < 80 and 188 < large < 208
+
+
+def test_the_command_writes_every_row(monkeypatch, tmp_path, capsys):
+    """All rows of a width, with a narrow model in its place."""
+    narrow = dataclasses.replace(config_of(16), layers=1, depth=1)
+    monkeypatch.setattr(cases, "config_of", lambda width: narrow)
+    for module in (cases, command):
+        monkeypatch.setattr(module, "matmul_rate", lambda *arguments: 1e12)
+    plan = dataclasses.replace(cases.FULL, repeats=1, reference_questions=2, dense_questions=4, fair_questions=4)
+    monkeypatch.setattr(command, "QUICK", plan)
+    monkeypatch.setattr(
+        sys, "argv", ["benchmarks", "--quick", "--only", "*@d256", "--json", str(tmp_path / "found.json")]
+    )
+    command.main()
+    written = json.loads((tmp_path / "found.json").read_text())
+    assert [row["name"] for row in written["rows"]] == [name for name in cases.NAMES if name.endswith("@d256")]
+    assert written["roofline"] == written["curves"] == []  # only without --quick
+    assert written["machine"]["matmul_gflop_per_s"] == 1000 and written["machine"]["date"]
+    printed = capsys.readouterr().out
+    for row in written["rows"]:
+        assert row["name"] in printed
+        if row["ratio"] is None:
+            assert row["note"] and "bf16" in row["name"]
+        elif row["name"].startswith("matmul_fraction"):
+            assert row["reference"] == 1 and row["ratio"] == pytest.approx(row["ours"])
+        else:
+            assert row["ratio"] == pytest.approx(row["reference"] / row["ours"])
+            assert min(row["reference"], row["ours"]) > 0
+    assert written["machine"]["torch"] == torch.__version__ and str(Path.home()) not in json.dumps(written)
+
+
+def test_only_names_rows_that_exist(monkeypatch, capsys):
+    monkeypatch.setattr(sys, "argv", ["benchmarks", "--only", "train_step"])
+    with pytest.raises(SystemExit):
+        command.main()
+    assert "train_step_sparse@d768" in capsys.readouterr().err
