@@ -38,6 +38,14 @@ class Sequences:
         mask = torch.zeros(sequences * length, dtype=torch.bool, device=place.device).index_fill(0, place, True)
         return cls(place, mask.view(sequences, length))
 
+    @functools.cached_property
+    def visible(self) -> Bool[Tensor, "S 1 L L"]:
+        """Which places each place may attend to: those with a token. The same for every block and head.
+
+        An empty place attends to itself: nothing reads it, but a softmax over nothing would be NaN.
+        """
+        return self.mask[:, None, None, :] | torch.eye(self.mask.shape[1], dtype=torch.bool, device=self.mask.device)
+
     def spread(self, tokens: Float[Tensor, "P *rest"]) -> Float[Tensor, "S L *rest"]:
         """Tokens in their places, zeros elsewhere."""
         laid = tokens.new_zeros(self.mask.numel(), *tokens.shape[1:]).index_copy(0, self.place, tokens)

@@ -6,7 +6,6 @@ itself is padded.
 
 from __future__ import annotations
 
-import torch
 import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
@@ -67,14 +66,10 @@ class SelfAttentionBlock(nn.Module):
 
 
 def attention(qkv: Float[Tensor, "P 3 H d"], sequences: Sequences, dropout: float) -> Float[Tensor, "P H d"]:
-    """Softmax attention within each sequence, over the tokens that exist.
-
-    An empty place attends to itself: nothing reads it, but a softmax over nothing would be NaN.
-    """
+    """Softmax attention within each sequence, over the tokens that exist."""
     q, k, v = sequences.spread(qkv).permute(2, 0, 3, 1, 4)
-    mask = sequences.mask
-    allowed = mask[:, None, None, :] | torch.eye(mask.shape[1], dtype=torch.bool, device=mask.device)
-    return sequences.collect(F.scaled_dot_product_attention(q, k, v, allowed, dropout_p=dropout).transpose(1, 2))
+    attended = F.scaled_dot_product_attention(q, k, v, sequences.visible, dropout_p=dropout)
+    return sequences.collect(attended.transpose(1, 2))
 
 
 class SelfAttentionEncoder(nn.Module):

@@ -100,7 +100,7 @@ def run_stage(
     optimizer = make_optimizer(stage.trained, stage.lr, recipe.weight_decay)
     wrapped, optimizer = fabric.setup(model, optimizer)
     epoch, done, best, best_score, sums = 0, 0, None, -float("inf"), None
-    trace, looked = {}, (0, {})  # the last look: its step, and the sums then
+    trace, looked = {}, (0, {})  # the last look: its step, and the sums of all processes then
     if checkpoint.exists():
         state, tensors = read_checkpoint(checkpoint, recipe_hash)
         best = restore(tensors, model, optimizer.optimizer)
@@ -112,10 +112,9 @@ def run_stage(
     if rank():  # other dropout than in the first process
         torch.manual_seed(int(np.random.default_rng([recipe.seed, rank(), epoch, done]).integers(2**31)))
 
-    def save(epoch: int, step: int) -> None:
+    def save(epoch: int, step: int) -> None:  # within an epoch, only right after a look
         state = {"recipe": recipe_hash, "stage": stage.name, "epoch": epoch, "step": step, "curves": stage.curves,
-                 "best_score": best_score, "sums": {k: all_sum(v).item() for k, v in (sums or {}).items()},
-                 "trace": trace}  # fmt: skip
+                 "best_score": best_score, "sums": looked[1], "trace": trace}  # fmt: skip
         if rank() == 0:
             save_checkpoint(checkpoint, state, model, optimizer, best)
 
@@ -140,7 +139,6 @@ def run_stage(
             for module in stage.trained:
                 module.train()
             loader, steps = epoch_loader(graphs, recipe, epoch, done, workers)
-            optimizer.zero_grad(set_to_none=True)
             title = f"{stage.name} {epoch + 1}/{stage.epochs}"
             started, progress = time.monotonic(), epoch / max(stage.epochs, 1)
             with tqdm(loader, title, total=steps * parts, initial=done * parts, leave=False, mininterval=1.0) as bar:
@@ -174,7 +172,7 @@ def run_stage(
                         raise KeyboardInterrupt
             model.eval()
             metrics = stage.validate(model)
-            means = {name: (all_sum(total) / steps).item() for name, total in sums.items()}
+            means = {name: total / steps for name, total in looked[1].items()}
             row = {"stage": stage.name, "epoch": epoch + 1, **means, **metrics, "trace": trace}
             stage.curves.append({**row, "seconds": round(time.monotonic() - started, 2)})
             if metrics["score"] > best_score:
