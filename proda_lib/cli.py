@@ -23,7 +23,7 @@ Root = Annotated[Path | None, typer.Option(help="Folder of the data sets; by def
 def train(
     dataset: Annotated[str, typer.Option(help="world, cad120, cad120_clips or action_genome")] = "world",
     profile: Annotated[str, typer.Option(help="smoke, quick, reference or paper")] = "quick",
-    model: Annotated[str, typer.Option(help="proda, no_prompt, encoder_only, prompt_only or logistic")] = "proda",
+    model: Annotated[str, typer.Option(help="proda, a control or a baseline; see Recipe.model")] = "proda",
     seed: int = 0,
     device: Annotated[str, DEVICE] = "cpu",
     devices: Annotated[int, typer.Option(help="Devices (processes) on each machine; they share every batch.")] = 1,
@@ -51,7 +51,9 @@ def train(
 
 @app.command()
 def evaluate(
-    run: Annotated[str, typer.Argument(help="Name of a run.")], device: Annotated[str, DEVICE] = "cpu"
+    run: Annotated[str, typer.Argument(help="Name of a run.")],
+    device: Annotated[str, DEVICE] = "cpu",
+    update: Annotated[bool, typer.Option("--update", help="Replace the metrics in the run's record.")] = False,
 ) -> None:
     """Load a run's weights, score its test videos again, and print the metrics.
 
@@ -61,7 +63,9 @@ def evaluate(
     """
     from proda_lib.training import runs
 
-    for name, value in runs.flatten(runs.evaluate(runs.named(run), device)).items():
+    found = runs.named(run)
+    metrics = runs.update(found, device).metrics if update else runs.evaluate(found, device)
+    for name, value in runs.flatten(metrics).items():
         typer.echo(f"{name:40}{value:8.2f}")
 
 

@@ -441,3 +441,252 @@ def no_prompt(w: Weights, config: ModelConfig, graph: SceneGraph) -> Answer:
 def encoder_only(w: Weights, config: ModelConfig, graph: SceneGraph) -> Answer:
     original, _ = video_encoder(w.part("encoder"), graph, config.heads, config.wiring)
     return readout(w.part("readout"), original, graph.present)
+
+
+# --- baselines of table 1: each takes the weights of the whole model and gives the logits (C,) of one video ---------
+
+
+def incoming(graph: SceneGraph, frame: int, slot: int) -> list[tuple[int, int]]:
+    """(edge, sender) of the edges that exist in a frame and end in a slot."""
+    there = graph.edge_present[frame]
+    return [(e, a) for e, (a, b) in enumerate(graph.edges.T) if there[e] and b == slot]
+
+
+def tokens(w: Weights, graph: SceneGraph) -> tuple[Array, Array]:
+    """Node tokens (N, M, D) and whole-frame tokens (N, D) that three of the baselines start from."""
+    nodes, whole = stem(w.part("stem"), graph)
+    return nodes + w["classes.weight"][graph.classes], whole
+
+
+def token_transformer(w: Weights, config: ModelConfig, graph: SceneGraph) -> Array:
+    nodes, whole = tokens(w.part("tokens"), graph)
+    sequence, mask = list(whole), [True] * graph.num_frames
+    for frame, slot in np.ndindex(graph.present.shape):
+        token = nodes[frame, slot].copy()
+        for e, _ in incoming(graph, frame, slot):
+            for r in np.flatnonzero(graph.relations[frame, e]):
+                token += w["tokens.relation.weight"][:, r]
+        sequence.append(token)
+        mask.append(graph.present[frame, slot])
+    mask, blocks = np.array(mask), 2 + config.layers * config.depth
+    encoded = attention_encoder(w.part("encoder"), np.stack(sequence), mask, config.heads, blocks)
+    return linear(w.part("classifier.linear"), encoded[mask].mean(0))
+
+
+def frame_gcn(w: Weights, config: ModelConfig, graph: SceneGraph) -> Array:
+    nodes, whole = tokens(w.part("tokens"), graph)
+    for layer in range(2):
+        part = w.part(f"convolutions.{layer}")
+
+        def update(h: Array, messages: list[Array], part: Weights = part) -> Array:
+            mean = np.mean(messages, axis=0) if messages else np.zeros_like(h)
+            return layer_norm(
+                part.part("norm"), h + gelu(linear(part.part("own"), h) + part["neighbours.weight"] @ mean)
+            )
+
+        new = np.zeros_like(nodes)
+        for frame, slot in np.argwhere(graph.present):
+            messages = [nodes[frame, a] + w["tokens.relation.weight"] @ graph.relations[frame, e]
+                        for e, a in incoming(graph, frame, slot)]  # fmt: skip
+            new[frame, slot] = update(nodes[frame, slot], messages)
+        nodes, whole = new, np.stack([update(h, []) for h in whole])
+    return linear(w.part("classifier.linear"), np.concatenate([nodes[graph.present], whole]).mean(0))
+
+
+def gru_cell(w: Weights, x: Array, h: Array) -> Array:
+    """One step for x (D,) and state h (D,); PyTorch's order of gates: reset, update, new."""
+    of_x = np.split(w["weight_ih"] @ x + w["bias_ih"], 3)
+    of_h = np.split(w["weight_hh"] @ h + w["bias_hh"], 3)
+    reset, update = sigmoid(of_x[0] + of_h[0]), sigmoid(of_x[1] + of_h[1])
+    return (1 - update) * np.tanh(of_x[2] + reset * of_h[2]) + update * h
+
+
+def gpnn(w: Weights, config: ModelConfig, graph: SceneGraph) -> Array:
+    nodes, whole = tokens(w.part("tokens"), graph)
+    given = whole[:, None] + graph.relations @ w["tokens.relation.weight"].T
+    last = given.copy()
+    for _ in range(config.layers):
+        new, sent = np.zeros_like(nodes), last.copy()
+        for frame, v in np.argwhere(graph.present):
+            total = np.zeros(config.width)
+            for e, u in incoming(graph, frame, v):
+                h_v, h_u = nodes[frame, v], nodes[frame, u]
+                adjacency = sigmoid(mlp(w.part("link"), np.concatenate([h_v, h_u, last[frame, e]])))
+                parts = (("of_receiver", h_v), ("of_sender", h_u), ("of_edge", given[frame, e]))
+                sent[frame, e] = np.concatenate([linear(w.part(name), x) for name, x in parts])
+                total += adjacency * sent[frame, e]
+            new[frame, v] = gru_cell(w.part("update"), total, nodes[frame, v])
+        nodes, last = new, sent
+    scores = [linear(w.part("classifier.linear"), h) for h in nodes[graph.present]]
+    return np.mean(scores, axis=0) if scores else w["classifier.linear.bias"]
+
+
+def lstm_layer(w: Weights, layer: int, inputs: list[Array]) -> list[Array]:
+    """States h (D,) after each input; PyTorch's order of gates: input, forget, cell, output."""
+    D = w[f"weight_hh_l{layer}"].shape[1]
+    h, c, states = np.zeros(D), np.zeros(D), []
+    for x in inputs:
+        gates = w[f"weight_ih_l{layer}"] @ x + w[f"bias_ih_l{layer}"]
+        gates = gates + w[f"weight_hh_l{layer}"] @ h + w[f"bias_hh_l{layer}"]
+        take, keep, new, show = np.split(gates, 4)
+        c = sigmoid(keep) * c + sigmoid(take) * np.tanh(new)
+        h = sigmoid(show) * np.tanh(c)
+        states.append(h)
+    return states
+
+
+def relation_lstm(w: Weights, config: ModelConfig, graph: SceneGraph) -> Array:
+    inputs = []
+    for frame in range(graph.num_frames):
+        counts = np.zeros((config.objects, config.relations + 1))
+        for slot in np.flatnonzero(graph.present[frame]):
+            counts[graph.classes[slot], -1] += 1
+        for e in np.flatnonzero(graph.edge_present[frame]):
+            for end in graph.edges[:, e]:
+                counts[graph.classes[end], :-1] += graph.relations[frame, e]
+        inputs.append(linear(w.part("embed"), counts.ravel()))
+    for layer in range(config.layers):
+        inputs = lstm_layer(w.part("lstm"), layer, inputs)
+    return linear(w.part("classifier.linear"), np.mean(inputs, axis=0))
+
+
+# --- figure 4: distances; figures 9 to 11: what carries an action -------------------------------------------------
+
+
+def class_distances(points: Array, classes: Array) -> dict[str, tuple[float, float, int]]:
+    """Mean, standard deviation (divisor n − 1) and number of the distances within ("intra") and between classes."""
+    found: dict[str, list[float]] = {"intra": [], "inter": []}
+    for i in range(len(points)):
+        for j in range(i + 1, len(points)):
+            distance = float(np.sqrt(((points[i] - points[j]) ** 2).sum()))
+            found["intra" if classes[i] == classes[j] else "inter"].append(distance)
+    return {name: (float(np.mean(d)), float(np.std(d, ddof=1)), len(d)) for name, d in found.items()}
+
+
+def average_precision(truth: Array, scores: Array) -> float:
+    """Σ over distinct scores, from the highest, of the recall gained there times the precision there."""
+    total, before = 0.0, 0.0
+    for threshold in sorted(set(scores.tolist()), reverse=True):
+        taken = [t for t, score in zip(truth, scores, strict=True) if score >= threshold]
+        recall = sum(taken) / sum(truth)
+        total += (recall - before) * sum(taken) / len(taken)
+        before = recall
+    return total
+
+
+def attention_received(w: Weights, x: Array, heads: int) -> Array:
+    """For each token of one sequence x (L, D): Σ over the tokens that look of the weight it gets, mean over heads."""
+    L, D = x.shape
+    width = D // heads
+    q, k, _ = np.split(linear(w.part("qkv"), layer_norm(w.part("norm1"), x)), 3, axis=-1)
+    got = np.zeros(L)
+    for h in range(heads):
+        part = slice(h * width, (h + 1) * width)
+        for i in range(L):
+            scores = np.exp([q[i, part] @ k[j, part] / np.sqrt(width) for j in range(L)])
+            got += scores / scores.sum() / heads
+    return got
+
+
+def specified_logit(w: Weights, config: ModelConfig, graph: SceneGraph, original: Array, edges: Array, action: int):
+    """a_s of one action asked for alone, given F_o (N, M, D) and the edge features (N, E, D)."""
+    v = np.eye(config.actions)[action]
+
+    def prompt(nodes: Array) -> Array:
+        return dynamic_prompt(w.part("prompts.0"), nodes, v)
+
+    nodes = ffn(w.part("branch_ffn.s"), prompt(original)) * graph.present[..., None]
+    nodes, _ = vgpnn(w.part("vgpnn"), nodes, graph.present, graph.edges, edges, config, prompt)
+    return readout(w.part("readout_s"), nodes, graph.present).logits[action]
+
+
+def gradient_times_input(
+    w: Weights, config: ModelConfig, graph: SceneGraph, action: int, kind: str, place: tuple[int, int]
+) -> Array:
+    """x_d ∂a_s/∂x_d (D,) of one token: how a_s changes as a channel of it is scaled, by central differences."""
+    step, inputs = 1e-4, dict(zip(("nodes", "edges"), video_encoder(w.part("encoder"), graph, config.heads,
+                                                                    config.wiring), strict=True))  # fmt: skip
+    found = np.zeros(config.width)
+    for d in range(config.width):
+        logits = []
+        for factor in (1 + step, 1 - step):
+            changed = {name: values.copy() for name, values in inputs.items()}
+            changed[kind][(*place, d)] *= factor
+            logits.append(specified_logit(w, config, graph, changed["nodes"], changed["edges"], action))
+        found[d] = (logits[0] - logits[1]) / (2 * step)
+    return found
+
+
+# --- prompt-only controls -----------------------------------------------------------------------------------------
+
+
+def prompt_only_rule(train_labels: list[list[int]], asked: list[int], actions: int) -> Array:
+    """The frequency rule's scores for one SAP, given as the list of actions asked for."""
+    scores = np.zeros(actions)
+    for action in asked:
+        scores[action] = sum(action in labels for labels in train_labels) / len(train_labels) / len(asked)
+    return scores
+
+
+def prompt_only_network(w: Weights, asked: list[int], actions: int) -> tuple[Array, Array]:
+    """Logits of a_s and a_t of the trained control for one SAP."""
+    sap = np.zeros(actions)
+    sap[asked] = 1.0
+    logits = mlp(w.part("mlp"), sap)
+    return logits[: actions + 1], logits[actions + 1 :]
+
+
+# --- robustness and localisation, tables 6 to 9 -------------------------------------------------------------------
+
+
+def walk_down(scores: list[float], hits: list[bool]) -> list[float]:
+    """Precision at each hit, in descending order of score, ties in the order given."""
+    found, count = [], 0
+    for place, row in enumerate(sorted(range(len(scores)), key=lambda r: -scores[r]), 1):
+        if hits[row]:
+            count += 1
+            found.append(count / place)
+    return found
+
+
+def robustness(a_s: Array, sap: Array, labels: Array, chosen: Array) -> dict[tuple[int, int], float]:
+    """(L, i) → mAP in percent over the chosen rows with L labels, i >= 1 of them in the SAP."""
+    cells: dict[tuple[int, int], list[int]] = {}
+    for row in np.flatnonzero(chosen):
+        L, i = sum(labels[row]), sum(a and b for a, b in zip(labels[row], sap[row], strict=True))
+        if i:
+            cells.setdefault((int(L), int(i)), []).append(row)
+    found = {}
+    for place, rows in cells.items():
+        per_class = []
+        for c in range(sap.shape[1]):
+            precisions = walk_down([a_s[r, c] for r in rows], [labels[r, c] and sap[r, c] for r in rows])
+            if precisions:
+                per_class.append(sum(precisions) / len(precisions))
+        found[place] = 100 * sum(per_class) / len(per_class)
+    return found
+
+
+def class_precision(hit: Array, actions: Array, scores: Array) -> float:
+    """Percent: in each class the precisions at its hits, over all its rows; then the mean over classes."""
+    per_class = []
+    for c in set(actions.tolist()):
+        rows = [r for r in range(len(actions)) if actions[r] == c]
+        per_class.append(sum(walk_down([scores[r] for r in rows], [hit[r] for r in rows])) / len(rows))
+    return 100 * sum(per_class) / len(per_class)
+
+
+def score_at(graph: SceneGraph, times: Array, logit: float, s: Array, point: int) -> float:
+    """a_s(c) · s_c(t) at one of the 25 points; frames of one time count as one, with their mean s."""
+    t = point / 25 * graph.duration
+    distinct = sorted(set(times.tolist()))
+    values = [np.mean([s[n] for n in range(len(times)) if times[n] == time]) for time in distinct]
+    if t <= distinct[0]:
+        value = values[0]
+    elif t >= distinct[-1]:
+        value = values[-1]
+    else:
+        after = next(k for k, time in enumerate(distinct) if time > t)
+        share = (t - distinct[after - 1]) / (distinct[after] - distinct[after - 1])
+        value = (1 - share) * values[after - 1] + share * values[after]
+    return value / (1 + np.exp(-logit))

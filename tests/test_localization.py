@@ -1,4 +1,4 @@
-"""Localisation against plain loops in float64, and by hand where the answer is plain."""
+"""Localisation against plain loops in float64, and by hand where the answer is plain"""
 
 import dataclasses
 
@@ -8,20 +8,30 @@ import pytest
 from proda_lib.evaluation.localization import (
     FrameScores,
     class_mean,
+    class_precision,
     example_videos,
     found_segments,
     frame_iou,
     frame_scores,
     frame_spans,
     hit_rates,
+    timed_labels,
 )
+from proda_lib.evaluation.localization_record import (
+    among_absent,
+    ask_about_labels,
+    frame_scores_of,
+)
+from proda_lib.evaluation.protocols import ask_each_alone
 from proda_lib.models.config import ModelConfig
 from proda_lib.models.proda import ProDA
 from proda_lib.plotting.localization import heat_bars
+from proda_lib.training.recipe import make_recipe
 from tests import reference
 from tests.graphs import C, R, make_graph, make_graphs, randomize
 
 FRAMES = 6
+RECIPE = make_recipe("smoke", frames=FRAMES, spec_length=3)
 CONFIG = ModelConfig(actions=C, objects=5, relations=R, frames=FRAMES, slots=5, width=8, heads=2, layers=1, depth=1,
                      candidates=3)  # fmt: skip
 
@@ -32,7 +42,7 @@ def random_scores(count: int = 12) -> list[FrameScores]:
     for seed in range(count):
         graph = make_graph(seed, segments=3).sample_frames(FRAMES)
         s = rng.random((len(graph.labels), FRAMES))
-        entries.append(FrameScores(graph, graph.labels, s, np.zeros(len(s))))
+        entries.append(FrameScores(graph, graph.labels, s, rng.normal(size=len(s)).round(1)))
     return entries
 
 
@@ -70,6 +80,25 @@ def test_hit_rates_equal_their_twin():
         assert rates.all_found[i] == pytest.approx(100 * sum(every) / len(every))
     assert rates.rows == sum(len(entry.actions) for entry in entries)
     assert rates.unseen == sum(not row.any() for entry in entries for row in entry.true)
+
+
+def test_ranked_hits_equal_their_twin():
+    entries = random_scores(30)
+    actions, logits = (np.concatenate([getattr(e, name) for e in entries]) for name in ("actions", "logits"))
+    rates = hit_rates(entries, [0.5], [0.0, 0.2], ranked=True)
+    found = [frame_iou(e.found(0.5), e.true) for e in entries]
+    every = [frame_iou(np.ones_like(e.true), e.true) for e in entries]
+    for j, t in enumerate((0.0, 0.2)):
+        hits, all_hits = (np.concatenate(iou) > t for iou in (found, every))
+        assert rates.model[0, j] == pytest.approx(reference.class_precision(hits, actions, logits), abs=1e-9)
+        assert rates.every_frame[j] == pytest.approx(reference.class_precision(all_hits, actions, logits), abs=1e-9)
+    assert (rates.model <= hit_rates(entries, [0.5], [0.0, 0.2]).model + 1e-9).all()
+
+
+def test_ranked_by_hand():
+    hit, actions = np.array([False, True, True, True]), np.array([0, 0, 0, 4])
+    assert class_precision(hit, actions, np.array([3.0, 2, 1, 0])) == pytest.approx(100 * ((1 / 2 + 2 / 3) / 3 + 1) / 2)
+    assert class_precision(hit, actions, np.array([0.0, 2, 1, 0])) == pytest.approx(100 * (2 / 3 + 1) / 2)
 
 
 def test_scores_equal_the_reference_model():
@@ -149,3 +178,52 @@ def test_figure_has_truth_and_found_segments():
     found = sum(len(found_segments(row, entry.graph.times, entry.graph.duration)) for row in entry.found(0.5))
     assert len(axes.patches) == true + found
     figure.canvas.draw()
+
+
+# --- the questions of tables 8 and 9 --------------------------------------------------------------------------------
+
+
+def test_each_label_among_absent_actions_drawn_once():
+    graph = make_graph(3, segments=4)
+    labels, hot = timed_labels(graph), graph.multi_hot()
+    saps = among_absent(3, seed=0)(graph, labels)
+    assert saps.sum(1).tolist() == [3] * len(labels)
+    for label, sap in zip(labels, saps, strict=True):
+        assert sap[label] and (sap & hot).sum() == 1
+    np.testing.assert_array_equal(among_absent(3, seed=0)(graph, labels), saps)
+    assert any((among_absent(3, seed)(graph, labels) != saps).any() for seed in range(1, 5))
+    assert among_absent(C + 5, 0)(graph, labels).sum(1).tolist() == [1 + (~hot).sum()] * len(labels)  # all there are
+
+
+def small_model() -> ProDA:
+    return randomize(ProDA(CONFIG), scale=0.3).float()
+
+
+def test_scan_answers_the_questions_about_single_labels():
+    model, graphs = small_model(), make_graphs()
+    scanned = ask_each_alone(model, graphs, FRAMES)
+    for one, other in zip(frame_scores_of(scanned, graphs), frame_scores(model, graphs, FRAMES), strict=True):
+        assert one.graph.video == other.graph.video and (one.actions == other.actions).all()
+        np.testing.assert_allclose(one.s, other.s, atol=1e-6)
+        np.testing.assert_allclose(one.logits, other.logits, atol=1e-5)
+
+
+def test_distractors_reach_the_model():
+    model, graphs = small_model(), make_graphs()
+    asked = ask_about_labels(model, graphs, RECIPE, None)
+    weights = reference.Weights.of(model.double())
+    entry, graph = asked["distractor"][2], graphs[2]
+    sap = among_absent(3, RECIPE.seed)(graph, graph.labels)[1]
+    graph = dataclasses.replace(graph.sample_frames(FRAMES), boxes=graph.sample_frames(FRAMES).boxes.astype(np.float32))
+    expected = reference.proda(weights, CONFIG, graph, sap)
+    np.testing.assert_allclose(entry.s[1], expected.a_s.s, atol=1e-5)
+    np.testing.assert_allclose(entry.logits[1], expected.a_s.logits[entry.actions[1]], atol=1e-4)
+    assert np.abs(entry.s - asked["non_distractor"][2].s).max() > 1e-4
+
+
+def test_labels_without_a_segment_are_not_asked():
+    graph = make_graph(2, segments=2)
+    more = dataclasses.replace(graph, labels=np.arange(C))
+    assert (timed_labels(more) == graph.labels).all()
+    (entry,) = frame_scores(small_model(), [more], FRAMES)
+    assert (entry.actions == graph.labels).all()

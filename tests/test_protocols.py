@@ -1,5 +1,6 @@
 """Protocols: the paper's reads the test labels, the label-free ones cannot; prompt-only controls see no video."""
 
+import copy
 import dataclasses
 from types import SimpleNamespace
 
@@ -12,7 +13,8 @@ from proda_lib.datasets.charades import read_charades, read_classes
 from proda_lib.datasets.world import VOCABULARY, WorldConfig, make_videos
 from proda_lib.evaluation import prompt_only, protocols
 from proda_lib.models.proda import ProDA
-from proda_lib.training.outcome import mean_recall, summarise, video_metrics
+from proda_lib.training import runs
+from proda_lib.training.outcome import Scores, mean_recall, score, summarise, video_metrics
 from proda_lib.training.recipe import make_recipe
 
 RECIPE = make_recipe("smoke")
@@ -38,13 +40,14 @@ def relabelled(graphs):
 
 def test_label_free_protocols_do_not_depend_on_labels(model, graphs):
     recipe = dataclasses.replace(RECIPE, scan=True)
-    found = protocols.label_free_scores(model, graphs, recipe)
-    again = protocols.label_free_scores(model, relabelled(graphs), recipe)
-    assert set(found) == {f"partition/{i}/{a}" for i in range(3) for a in ("a_s", "a_t")} | {
-        "self/a_s", "self/a_t", "none/a_s", "none/a_t", "scan/a_s"}  # fmt: skip
-    for name, scores in found.items():
-        assert scores.shape == (len(graphs), C)
-        np.testing.assert_array_equal(scores, again[name])
+    found = protocols.label_free(model, graphs, recipe)
+    again = protocols.label_free(model, relabelled(graphs), recipe)
+    assert set(found) == {"partition/0", "partition/1", "partition/2", "self", "none", "scan"}
+    for name, answers in found.items():
+        assert answers.a_s.shape == (len(graphs), C) and answers.s.shape == (len(graphs), C, recipe.frames)
+        assert (answers.a_t is None) == (name == "scan")
+        for field in ("a_s", "a_t", "s"):
+            np.testing.assert_array_equal(getattr(answers, field), getattr(again[name], field))
 
 
 def test_paper_protocol_depends_on_labels(model, graphs):
@@ -66,20 +69,38 @@ def test_paper_protocol_scores_are_the_models(model, graphs):
 
 def test_partition_gives_each_class_the_score_of_its_own_group(model, graphs):
     questions = protocols.partition_questions(C, 16, seed=1)
-    scores, _ = protocols.ask(model, graphs[:2], questions, RECIPE.frames)
+    found = protocols.ask(model, graphs[:2], questions, RECIPE.frames)
     groups = questions(np.zeros((1, C)))[1]
     batch = collate([graphs[1].sample_frames(RECIPE.frames)])
     with torch.no_grad():
-        alone = model.ask(batch, model.encode(batch), torch.from_numpy(groups), [0] * len(groups)).logits.numpy()
-    for group, row in zip(groups, alone, strict=True):
-        np.testing.assert_allclose(scores[1, group], row[:-1][group], atol=1e-5)
+        alone = model.ask(batch, model.encode(batch), torch.from_numpy(groups), [0] * len(groups))
+    for group, row, s in zip(groups, alone.logits.numpy(), alone.s.numpy(), strict=True):
+        np.testing.assert_allclose(found.a_s[1, group], row[:-1][group], atol=1e-5)
+        np.testing.assert_allclose(found.s[1, group], np.tile(s, (group.sum(), 1)), atol=1e-6)
+
+
+def test_scan_asks_for_each_action_alone(model, graphs):
+    found = protocols.ask_each_alone(model, graphs[:2], RECIPE.frames)
+    one_by_one = protocols.partition_questions(C, 1, seed=0)
+    same = protocols.ask(model, graphs[:2], one_by_one, RECIPE.frames)
+    np.testing.assert_allclose(found.a_s, same.a_s, atol=1e-5)
+    np.testing.assert_allclose(found.s, same.s, atol=1e-6)
+
+
+def test_questions_of_a_video_may_be_split_over_chunks(model, graphs, monkeypatch):
+    questions = protocols.partition_questions(C, 16, seed=1)
+    whole = protocols.ask(model, graphs[:3], questions, RECIPE.frames)
+    monkeypatch.setattr(protocols, "ROWS_AT_ONCE", 4)
+    parts = protocols.ask(model, graphs[:3], questions, RECIPE.frames)
+    for field in ("a_s", "a_t", "s"):
+        np.testing.assert_allclose(getattr(parts, field), getattr(whole, field), atol=1e-5)
 
 
 def test_self_asks_for_the_best_of_a_m_and_leaves_the_rest_last(model, graphs):
-    scores, _ = protocols.ask(model, graphs, protocols.self_questions(16), RECIPE.frames)
+    found = protocols.ask(model, graphs, protocols.self_questions(16), RECIPE.frames)
     a_m = protocols.paper_protocol(model, graphs, RECIPE).a_m
-    for row, best in zip(scores, a_m, strict=True):
-        assert set(np.flatnonzero(np.isfinite(row))) == set(np.argsort(-best)[:16])
+    for row, s, best in zip(found.a_s, found.s, a_m, strict=True):
+        assert set(np.flatnonzero(np.isfinite(row))) == set(np.argsort(-best)[:16]) == set(np.flatnonzero(s.any(1)))
 
 
 def test_prompt_only_scores_depend_on_the_specification_only(graphs):
@@ -118,13 +139,52 @@ def test_summaries_average_partitions_and_folds(graphs):
     rng = np.random.default_rng(0)
     names = [f"partition/{i}/a_s" for i in range(3)]
     folds = [SimpleNamespace(test=graphs[:3]), SimpleNamespace(test=graphs[3:])]
-    scores = [({n: rng.random((k, C)) for n in names} | {"a_m": rng.random((k, C))}, {}) for k in (3, 2)]
+    scores = [Scores({n: rng.random((k, C)) for n in names} | {"a_m": rng.random((k, C))}) for k in (3, 2)]
     metrics, kept = summarise(RECIPE, folds, scores)
     each = [video_metrics(RECIPE, kept[n], [f.test for f in folds])["map"] for n in names]
     assert metrics["label_free"]["partition"]["a_s"]["map"] == pytest.approx(np.mean(each))
-    by_fold = [protocols.recognition(s[0]["a_m"], f.test) for s, f in zip(scores, folds, strict=True)]
+    by_fold = [protocols.recognition(s.video["a_m"], f.test) for s, f in zip(scores, folds, strict=True)]
     assert metrics["a_m"]["map"] == pytest.approx(np.mean(by_fold))
     assert metrics["a_m"]["map_pooled"] == pytest.approx(protocols.recognition(kept["a_m"], graphs))
+
+
+def test_folds_of_one_model_have_the_metrics_of_one_split(model, graphs):
+    recipe, model = dataclasses.replace(RECIPE, scan=True), copy.deepcopy(model).double()  # no order hangs on rounding
+    whole, *folds = (SimpleNamespace(test=part) for part in (graphs[:3], graphs[:2], graphs[2:3]))
+    expected = runs.flatten(summarise(recipe, [whole], [score(model, recipe, whole, "cpu")])[0])
+    metrics, _ = summarise(recipe, folds, [score(model, recipe, fold, "cpu") for fold in folds])
+    found = runs.flatten({name: metrics[name] for name in ("paper", "robustness", "localization")})
+    assert {f"robustness/paper/distractor/{len(graphs[0].labels)}/mean", "localization/distractor/hit/0.5/0.7",
+            "localization/map/scan/s"} <= set(found)  # fmt: skip
+    for name, value in found.items():
+        assert isinstance(value, float) and value == pytest.approx(expected[name], abs=1e-6), name
+
+
+def test_single_questions_are_taken_from_the_scan(model, graphs):
+    split = SimpleNamespace(test=graphs[:2])
+    with_scan, without = (score(model, dataclasses.replace(RECIPE, scan=scan), split, "cpu") for scan in (True, False))
+    assert set(with_scan.frames) == set(without.frames) | {"scan"}
+    for kind in ("distractor", "non_distractor"):
+        for one, other in zip(with_scan.asked[kind], without.asked[kind], strict=True):
+            np.testing.assert_allclose(one.s, other.s, atol=1e-6)
+
+
+def test_prompt_only_runs_have_the_controls(graphs):
+    split = SimpleNamespace(train=graphs, test=graphs)
+    recipe = dataclasses.replace(RECIPE, model="prompt_only")
+    rows = {"rule": prompt_only.frequency_rule_scores(graphs, graphs, recipe)}
+    metrics, _ = summarise(recipe, [split], [Scores({"frequency": prompt_only.class_frequency(graphs, graphs)}, rows)])
+    assert metrics["robustness"]["rule"]["non_distractor"] and set(metrics["robustness"]) == {"rule"}
+    assert set(metrics["localization"]["map"]) == {"frequency"}
+
+
+def test_clips_have_no_localisation(model, graphs):
+    clips = [dataclasses.replace(g, segments=np.array([[0.0, g.duration]] * len(g.segments))) for g in graphs[:2]]
+    split = SimpleNamespace(test=clips)
+    found = score(model, RECIPE, split, "cpu")
+    assert not found.asked
+    metrics, _ = summarise(RECIPE, [split], [found])
+    assert set(metrics["localization"]) == {"left_out"} and metrics["robustness"]["paper"]["distractor"]
 
 
 def test_mean_recall_averages_over_classes():

@@ -3,7 +3,7 @@ import pytest
 import torch
 
 from proda_lib.batch import collate
-from proda_lib.evaluation.scan import MEMORY, ask_in_chunks, rows_within, scan, two_step
+from proda_lib.evaluation.scan import MEMORY, ask_in_chunks, rows_within, scan, scan_frames, two_step
 from proda_lib.models.config import ModelConfig
 from proda_lib.models.proda import ProDA
 from tests.graphs import C, R, double, make_graphs, randomize
@@ -20,14 +20,16 @@ def asked():
 @pytest.mark.parametrize("memory", [1, 20_000, MEMORY])
 def test_scan_is_one_question_at_a_time(asked, memory):
     model, batch = asked
-    found = scan(model, batch, memory=memory)
-    assert found.shape == (3, C)
+    found, s = scan_frames(model, batch, memory=memory)
+    assert found.shape == (3, C) and s.shape == (3, C, batch.frame_mask.shape[1])
+    torch.testing.assert_close(scan(model, batch, memory=memory), found, atol=0, rtol=0)
     for video in range(3):
         for action in range(C):
             sap = torch.zeros(1, C, dtype=torch.bool)
             sap[0, action] = True
-            alone = model(batch, sap, [video]).a_s.logits[0, action]
-            torch.testing.assert_close(found[video, action], alone, atol=1e-9, rtol=0)
+            alone = model(batch, sap, [video]).a_s
+            torch.testing.assert_close(found[video, action], alone.logits[0, action], atol=1e-9, rtol=0)
+            torch.testing.assert_close(s[video, action], alone.s[0], atol=1e-9, rtol=0)
 
 
 def test_scan_of_some_actions(asked):

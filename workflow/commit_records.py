@@ -1,26 +1,49 @@
 """Copy the records of the runs that the book's pages show from the run store to results/runs (make refresh).
 
 Only the profile "reference" is committed. Records that no page shows any more are removed. CAD-120's two controls are
-measured and recorded too, where that data set is installed. Runs that are not in the store are named, not made.
+measured and recorded too, where that data set is installed, and the paired differences of the ablations. Runs that are
+not in the store are named, not made.
+
+python workflow/commit_records.py [--seeds 0 1 2] [--run NAME]
 """
 
 import argparse
 import sys
 
 from proda_lib.errors import DataError
-from proda_lib.evaluation import cad120_controls
-from proda_lib.evaluation.tables import by_page
+from proda_lib.evaluation import cad120_controls, grid, paired, tables
 from proda_lib.paths import project_root, results_root
 from proda_lib.training import runs
+
+#: Tables with paired differences → the row that the others are compared with.
+PAIRED = {tables.table03: "DPM", tables.table04: "VGNorm", tables.table05: "⑤"}
+
+
+def commit_paired(seeds: list[int]) -> None:
+    """Measure the intervals that are missing; keep those whose runs are still in a table."""
+    kept = {}
+    for table, base in PAIRED.items():
+        found = grid.read(table("reference", seeds)).runs
+        for other in (row for row in found if row != base):
+            kept |= paired.measured(found[base], found[other])
+    paired.write(kept)
+    print(f"paired differences: {len(kept)}")
 
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
+    parser.add_argument("--run", metavar="NAME", help="only this run")
     args = parser.parse_args()
-    recipes = {runs.run_name(r): (page, r) for page, found in by_page("reference", args.seeds).items() for r in found}
+    if args.run:
+        print(f"committed {runs.commit_record(runs.named(args.run)).relative_to(project_root())}")
+        return 0
+    recipes = {}
+    for page, found in tables.by_page("reference", args.seeds).items():
+        for recipe in found:
+            recipes.setdefault(runs.run_name(recipe), (page, recipe))
     missing = []
-    for name, (page, recipe) in sorted(recipes.items()):
+    for name, (page, recipe) in recipes.items():
         if run := runs.find(recipe):
             print(f"committed {runs.commit_record(run).relative_to(project_root())}")
         elif not runs.committed(recipe):
@@ -29,6 +52,7 @@ def main() -> int:
         if path.stem not in recipes:
             path.unlink()
             print(f"removed {path.relative_to(project_root())}: no page shows it")
+    commit_paired(args.seeds)
     try:
         print(f"committed {cad120_controls.commit_record().relative_to(project_root())}")
     except DataError as error:

@@ -15,6 +15,7 @@ import time
 from collections.abc import Iterable
 from pathlib import Path
 
+import grid
 import nbformat
 import papermill
 import yaml
@@ -135,6 +136,7 @@ def main() -> int:
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--only", action="append", metavar="NAME", help="a notebook, e.g. model/vgpnn; may be repeated")
     parser.add_argument("--refresh", action="store_true", help="write the executed notebooks back into book/")
+    parser.add_argument("--no-site", action="store_true", help="do not render the site")
     args = parser.parse_args()
     known = notebooks()
     names = [n for n in known if n in args.only] if args.only else known
@@ -154,16 +156,18 @@ def main() -> int:
     if args.refresh:
         for name in set(names) - set(failures):
             notebook = clean(nbformat.read(done / f"{name}.ipynb", as_version=4), ROOT, committed=True)
+            notebook.metadata["proda"] = {"records": grid.records_of(name)}
             put(BOOK / f"{name}.ipynb", nbformat.writes(notebook))
     for name in known:
         if (done / f"{name}.ipynb").exists() and name not in failures:
             shutil.copy2(done / f"{name}.ipynb", work / f"{name}.ipynb")
-    page = build_site(work, ROOT / f"build/site-{args.profile}")
+    page = None if args.no_site else build_site(work, ROOT / f"build/site-{args.profile}")
     print(f"{len(names) - len(failures)} of {len(names)} notebooks in {time.monotonic() - start:.0f} s")
     for name in failures:
         print(f"FAILED {name}: .venv/bin/python workflow/make_book.py --profile {args.profile} "
               f"--device {args.device} --only {name}")  # fmt: skip
-    print(f"first page: {page.relative_to(ROOT)}")
+    if page:
+        print(f"first page: {page.relative_to(ROOT)}")
     return 1 if failures else 0
 
 

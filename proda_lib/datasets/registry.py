@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -10,7 +11,8 @@ import numpy as np
 
 from proda_lib.datasets import action_genome, cad120, world
 from proda_lib.datasets.install import CHARADES_CLASSES, CHARADES_CSVS, charades_folder, known_checksums
-from proda_lib.datasets.transforms import shuffle_frames, without_relations
+from proda_lib.datasets.scenarios import scenes_of
+from proda_lib.datasets.transforms import UNCHANGED, Changes
 from proda_lib.errors import DataError
 from proda_lib.graph import SceneGraph
 from proda_lib.paths import data_root
@@ -36,23 +38,28 @@ def data_version(name: str) -> str:
 
 
 def load_splits(
-    name: str, train_videos: int, test_videos: int, relations: bool = True, shuffled: bool = False, seed: int = 0
-) -> list[Split]:
+    name: str, train_videos: int, test_videos: int, changes: Changes = UNCHANGED, seed: int = 0, scenario: int = 0,
+    scene_bias: float = world.WorldConfig.scene_bias,
+) -> list[Split]:  # fmt: skip
     """The folds of a data set: one for most, four (leave one subject out) for CAD-120.
 
     ``cad120`` are the 100 labelled videos with the 9 actions that are not "null"; ``cad120_clips`` the 551 clips with
     one of 10 actions each. ``world`` makes ``train_videos`` and ``test_videos``; the others use all they have.
 
     Args:
-        relations: False removes all relations. ``shuffled``: True permutes the frames of every video (by ``seed``).
+        changes: what is changed in every graph; ``seed`` drives what is random in it.
+        scenario: 1..5, training and test videos from different scenes (table 10); 0, from all. Action Genome's two
+            parts are pooled first, as in table 11; ``world`` makes videos until it has enough in the scenes.
+        scene_bias: knob of ``world``: how much the actions depend on the scene.
 
     Raises:
         DataError: an unknown name, or data that is not installed; the message says how to get it.
+        RecipeError: a scenario of a data set without scenes.
     """
     if name == "world":
-        config = world.WorldConfig()
+        config = world.WorldConfig(scene_bias=scene_bias)
         counts = {"train": train_videos, "test": test_videos}
-        splits = [Split(*(world.make_videos(config, part, count) for part, count in counts.items()))]
+        splits = [Split(*(_world_videos(config, part, count, scenario) for part, count in counts.items()))]
     elif name in ("cad120", "cad120_clips"):
         splits = _cad120(installed("cad120", "annotations"), whole_videos=name == "cad120")
     elif name == "action_genome":
@@ -64,13 +71,23 @@ def load_splits(
         splits = [Split(*(read(root / "annotations", csv, classes, rates, part) for part, csv in csvs.items()))]
     else:
         raise DataError("data sets", "name", repr(name), f"one of {', '.join(NAMES)}")
+    if scenario and name != "world":
+        splits = [_by_scene(split.train + split.test, scenario) for split in splits]
     rng = np.random.default_rng([seed, 11])
+    return [Split(*([changes.apply(g, rng) for g in part] for part in (s.train, s.test))) for s in splits]
 
-    def change(graph: SceneGraph) -> SceneGraph:
-        graph = graph if relations else without_relations(graph)
-        return shuffle_frames(graph, rng) if shuffled else graph
 
-    return [Split([change(g) for g in s.train], [change(g) for g in s.test]) for s in splits]
+def _world_videos(config: world.WorldConfig, split: str, count: int, scenario: int) -> list[SceneGraph]:
+    if not scenario:
+        return world.make_videos(config, split, count)
+    scenes = scenes_of(scenario, split)
+    made = (world.make_video(config, index, split) for index in itertools.count())
+    return list(itertools.islice((graph for graph in made if graph.scene in scenes), count))
+
+
+def _by_scene(graphs: list[SceneGraph], scenario: int) -> Split:
+    scenes = {part: scenes_of(scenario, part, graphs[0].vocabulary.scenes) for part in ("train", "test")}
+    return Split(*([g for g in graphs if g.scene in scenes[part]] for part in ("train", "test")))
 
 
 def installed(name: str, part: str) -> Path:

@@ -1,11 +1,17 @@
-"""Prompt-only controls: what the paper's protocol gives away without any video."""
+"""Prompt-only controls: what the questions give away without any video.
+
+A control sees nothing but the SAP, so videos are needed for their labels alone: a
+:class:`~proda_lib.graph.SceneGraph` will do, and so will a :class:`LabelledVideo`, which has no frames.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 import torch
+from jaxtyping import Bool, Float, Int
 
 from proda_lib.evaluation.protocols import PaperProtocol, evaluation_rows
 from proda_lib.graph import SceneGraph
@@ -14,59 +20,132 @@ from proda_lib.models.controls import PromptOnly
 from proda_lib.specification import branch_targets, video_rng
 from proda_lib.training.data import draw_specifications
 from proda_lib.training.recipe import Recipe
+from proda_lib.vocabulary import Vocabulary
+
+#: Settings of the trained control: epochs, learning rate, rows of a batch.
+EPOCHS, LEARNING_RATE, BATCH_ROWS = 20, 1e-3, 256
 
 
-def _protocol(graphs: Sequence[SceneGraph], recipe: Recipe, score) -> PaperProtocol:
-    video, sap, distractor = evaluation_rows(graphs, recipe)
-    labels = np.stack([g.multi_hot() for g in graphs])
-    a_s, a_t = score(sap)
-    blank = np.zeros((len(graphs), sap.shape[1]))
-    return PaperProtocol(video, sap, distractor, labels[video], a_s, None, a_t, blank)
+@dataclass(frozen=True, eq=False)
+class LabelledVideo:
+    """A video of which only the labels are known: all that specifications are drawn from.
 
-
-def frequency_rule_scores(train: Sequence[SceneGraph], test: Sequence[SceneGraph], recipe: Recipe) -> PaperProtocol:
-    """Score each class in the SAP by its training frequency divided by the SAP's length, others 0; no-action 0."""
-    frequency = np.stack([g.multi_hot() for g in train]).mean(0)
-
-    def score(sap: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        scores = sap * frequency / sap.sum(1, keepdims=True)
-        return np.concatenate([scores, np.zeros((len(sap), 1))], axis=1), scores
-
-    return _protocol(test, recipe, score)
-
-
-def class_frequency(train: Sequence[SceneGraph], test: Sequence[SceneGraph]) -> np.ndarray:
-    """(videos, C) the same scores for every test video: the training frequency of each class."""
-    return np.tile(np.stack([g.multi_hot() for g in train]).mean(0), (len(test), 1))
-
-
-def trained_prompt_only_scores(
-    train: Sequence[SceneGraph], test: Sequence[SceneGraph], recipe: Recipe, epochs: int = 20, lr: float = 1e-3
-) -> PaperProtocol:
-    """Train :class:`PromptOnly` on the specifications of the training videos (drawn afresh each epoch), then score.
-
-    Batches of 256 rows, AdamW, BCE of a_s and a_t. CPU, seconds to a few minutes.
+    Attributes:
+        video: name; seeds the video's specifications, as a graph's name does.
+        vocabulary: its ``actions`` are the C classes.
+        labels: (L,) sorted distinct actions.
     """
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(recipe.seed)
-        model = PromptOnly(len(train[0].vocabulary.actions))
-        optimizer = torch.optim.AdamW(model.parameters(), lr=lr, weight_decay=recipe.weight_decay)
-        for epoch in range(epochs):
-            drawn = [draw_specifications(g, recipe, video_rng(recipe.seed, epoch, g.video)) for g in train]
-            sap = torch.from_numpy(np.concatenate(drawn))
-            hot = np.stack([g.multi_hot() for g in train])
-            labels = torch.from_numpy(np.repeat(hot, [len(d) for d in drawn], axis=0))
-            for rows in torch.randperm(len(sap)).split(256):
-                a_s, a_t = model(sap[rows])
-                loss = classification_loss(a_s, branch_targets(labels[rows], sap[rows]).float())
-                loss = loss + classification_loss(a_t, labels[rows].float())
-                optimizer.zero_grad()
-                loss.backward()
-                optimizer.step()
+
+    video: str
+    vocabulary: Vocabulary
+    labels: Int[np.ndarray, "L"]
+
+    multi_hot = SceneGraph.multi_hot
+
+
+Labelled = SceneGraph | LabelledVideo
+#: A control as a function: SAPs (R, C) → scores of a_s (R, C + 1) and of a_t (R, C).
+Answers = Callable[[Bool[np.ndarray, "R C"]], tuple[Float[np.ndarray, "R C1"], Float[np.ndarray, "R C"]]]
+
+
+def multi_hots(videos: Sequence[Labelled]) -> Bool[np.ndarray, "V C"]:
+    """Labels of all videos, a row each."""
+    return np.stack([video.multi_hot() for video in videos])
+
+
+def ask_prompt_only(answers: Answers, test: Sequence[Labelled], recipe: Recipe) -> PaperProtocol:
+    """Ask a control the questions of the paper's protocol about the test videos; a_m, which asks nothing, is 0."""
+    video, sap, distractor = evaluation_rows(test, recipe)
+    labels = multi_hots(test)
+    a_s, a_t = answers(sap)
+    return PaperProtocol(video, sap, distractor, labels[video], a_s, None, a_t, np.zeros(labels.shape))
+
+
+# --- controls ---------------------------------------------------------------------------------------------------------
+
+
+def frequency_answers(train: Sequence[Labelled]) -> Answers:
+    """The training frequency of each class, whatever is asked; no-action 0."""
+    frequency = multi_hots(train).mean(0)
+    return lambda sap: _with_no_action(np.tile(frequency, (len(sap), 1)))
+
+
+def rule_answers(train: Sequence[Labelled]) -> Answers:
+    """Each class in the SAP by its training frequency divided by the SAP's length, the others 0; no-action 0."""
+    frequency = multi_hots(train).mean(0)
+    return lambda sap: _with_no_action(sap * frequency / sap.sum(1, keepdims=True))
+
+
+def _with_no_action(scores: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    return np.concatenate([scores, np.zeros((len(scores), 1))], axis=1), scores
+
+
+def network_answers(model: PromptOnly) -> Answers:
+    """Logits of a trained :class:`PromptOnly`."""
 
     @torch.no_grad()
-    def score(sap: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    def answers(sap: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         a_s, a_t = model(torch.from_numpy(sap))
         return a_s.numpy(), a_t.numpy()
 
-    return _protocol(test, recipe, score)
+    return answers
+
+
+def train_prompt_only(
+    train: Sequence[Labelled], recipe: Recipe, epochs: int = EPOCHS, lr: float = LEARNING_RATE
+) -> PromptOnly:
+    """Train :class:`PromptOnly` on the specifications of the training videos, drawn afresh each epoch.
+
+    Loss: BCE of a_s plus BCE of a_t. AdamW at a constant rate, rows in random order; nothing is selected, the last
+    epoch counts. CPU, seconds to a few minutes. Of the recipe only ``seed``, ``weight_decay``, and what decides the
+    specifications (``spec_length``, ``preset``, ``absent_singles``) matter.
+    """
+    labels = torch.from_numpy(multi_hots(train))
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(recipe.seed)
+        model = PromptOnly(labels.shape[1])
+        optimizer = torch.optim.AdamW(model.parameters(), lr=lr, weight_decay=recipe.weight_decay)
+        for epoch in range(epochs):
+            video, sap = _training_rows(train, recipe, epoch)
+            for rows in torch.randperm(len(sap)).split(BATCH_ROWS):
+                asked, present = sap[rows], labels[video[rows]]
+                a_s, a_t = model(asked)
+                loss = classification_loss(a_s, branch_targets(present, asked))
+                loss = loss + classification_loss(a_t, present)
+                optimizer.zero_grad()
+                loss.backward()
+                optimizer.step()
+    return model
+
+
+def _training_rows(
+    train: Sequence[Labelled], recipe: Recipe, epoch: int
+) -> tuple[Int[torch.Tensor, "R"], Bool[torch.Tensor, "R C"]]:
+    """Video and SAP of every row of an epoch."""
+    drawn = [draw_specifications(v, recipe, video_rng(recipe.seed, epoch, v.video)) for v in train]
+    video = np.repeat(np.arange(len(train)), [len(saps) for saps in drawn])
+    return torch.from_numpy(video), torch.from_numpy(np.concatenate(drawn))
+
+
+# --- what a run's record holds ----------------------------------------------------------------------------------------
+
+
+def frequency_rule_scores(train: Sequence[Labelled], test: Sequence[Labelled], recipe: Recipe) -> PaperProtocol:
+    """:func:`rule_answers` to the questions of the paper's protocol."""
+    return ask_prompt_only(rule_answers(train), test, recipe)
+
+
+def trained_prompt_only_scores(
+    train: Sequence[Labelled],
+    test: Sequence[Labelled],
+    recipe: Recipe,
+    epochs: int = EPOCHS,
+    lr: float = LEARNING_RATE,
+) -> PaperProtocol:
+    """:func:`train_prompt_only`, then its answers to the questions of the paper's protocol."""
+    return ask_prompt_only(network_answers(train_prompt_only(train, recipe, epochs, lr)), test, recipe)
+
+
+def class_frequency(train: Sequence[Labelled], test: Sequence[Labelled]) -> Float[np.ndarray, "V C"]:
+    """The same scores for every test video: the training frequency of each class."""
+    return np.tile(multi_hots(train).mean(0), (len(test), 1))

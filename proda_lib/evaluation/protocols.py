@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from proda_lib.batch import SceneGraphBatch, collate
 from proda_lib.distributed import each_its_part
 from proda_lib.evaluation.charades import mean_average_precision
-from proda_lib.evaluation.scan import ask_in_chunks
+from proda_lib.evaluation.scan import scan_frames
 from proda_lib.graph import SceneGraph
 from proda_lib.models.proda import ProDA
 from proda_lib.specification import branch_targets, partition, sample_specifications, specification_length, video_rng
@@ -30,9 +30,10 @@ EVALUATION_EPOCH = 1_000_000
 VIDEOS_AT_ONCE, ROWS_AT_ONCE = 16, 256
 
 
-def _batches(
+def batches(
     model: nn.Module, graphs: Sequence[SceneGraph], frames: int, device
 ) -> Iterator[tuple[range, SceneGraphBatch]]:
+    """Videos in groups: which they are, and the batch of their ``frames`` evenly spread frames, as the model has it."""
     dtype = next(model.parameters()).dtype
     for start in range(0, len(graphs), VIDEOS_AT_ONCE):
         part = range(start, min(start + VIDEOS_AT_ONCE, len(graphs)))
@@ -46,7 +47,7 @@ def predict(model: nn.Module, graphs: Sequence[SceneGraph], recipe: Recipe, devi
 
     def scores(part: Sequence[SceneGraph]) -> np.ndarray:
         return np.concatenate(
-            [model(b).logits.float().cpu().numpy() for _, b in _batches(model, part, recipe.frames, device)]
+            [model(b).logits.float().cpu().numpy() for _, b in batches(model, part, recipe.frames, device)]
         )
 
     return np.concatenate(each_its_part(graphs, scores))
@@ -134,7 +135,7 @@ def paper_protocol(model: ProDA, graphs: Sequence[SceneGraph], recipe: Recipe, d
 def _paper_protocol(model: ProDA, graphs: Sequence[SceneGraph], recipe: Recipe, device) -> PaperProtocol:
     video, sap, distractor = evaluation_rows(graphs, recipe)
     found: dict[str, list[np.ndarray]] = {"a_s": [], "a_u": [], "a_t": [], "a_m": []}
-    for part, batch in _batches(model, graphs, recipe.frames, device):
+    for part, batch in batches(model, graphs, recipe.frames, device):
         rows = np.flatnonzero((video >= part.start) & (video < part.stop))
         for start in range(0, len(rows), ROWS_AT_ONCE):
             chunk = rows[start : start + ROWS_AT_ONCE]
@@ -151,49 +152,67 @@ def _paper_protocol(model: ProDA, graphs: Sequence[SceneGraph], recipe: Recipe, 
 Questions = Callable[[Tensor], tuple[np.ndarray, Bool[np.ndarray, "R C"]]]
 
 
+@dataclass(frozen=True, eq=False)
+class LabelFree:
+    """What a label-free protocol answers about each video and class.
+
+    Attributes:
+        a_s: (V, C) logit of the class in the question that holds it, minus infinity if there is none.
+        a_t: (V, C) averaged over the questions of the video; None for ``scan``, which leaves the UAP branch out.
+        s: (V, C, N) frame scores of a_s for the question that holds the class, 0 if there is none.
+    """
+
+    a_s: Float[np.ndarray, "V C"]
+    a_t: Float[np.ndarray, "V C"] | None
+    s: Float[np.ndarray, "V C N"]
+
+    @classmethod
+    def concatenate(cls, parts: Sequence[LabelFree]) -> LabelFree:
+        """The videos of all parts, in order."""
+        a_t = None if parts[0].a_t is None else np.concatenate([p.a_t for p in parts])
+        return cls(np.concatenate([p.a_s for p in parts]), a_t, np.concatenate([p.s for p in parts]))
+
+
 @torch.no_grad()
 def ask(
-    model: ProDA, graphs: Sequence[SceneGraph], questions: Questions, frames: int, device="cpu", full: bool = False
-) -> tuple[Float[np.ndarray, "V C"], Float[np.ndarray, "V C"] | None]:
-    """Ask label-free questions and give each class its a_s from the question that contains it.
-
-    A class that no question of a video contains scores minus infinity. The encoder runs once per video, and the UAP
-    branch only with ``full``.
-
-    Returns:
-        (videos, C) a_s, and with ``full`` a_t averaged over the questions of each video.
-    """
+    model: ProDA, graphs: Sequence[SceneGraph], questions: Questions, frames: int, device="cpu"
+) -> LabelFree:  # fmt: skip
+    """Ask label-free questions and give each class its a_s from the question that holds it."""
     model.eval()
-    parts = each_its_part(graphs, lambda part: _ask(model, part, questions, frames, device, full))
-    scores, fused = zip(*parts, strict=True)
-    return np.concatenate(scores), np.concatenate(fused) if full else None
+    return LabelFree.concatenate(each_its_part(graphs, lambda part: _ask(model, part, questions, frames, device)))
 
 
-def _ask(
-    model: ProDA, graphs: Sequence[SceneGraph], questions: Questions, frames: int, device, full: bool
-) -> tuple[np.ndarray, np.ndarray]:
-    scores, fused = [], []
-    for _, batch in _batches(model, graphs, frames, device):
+def _ask(model: ProDA, graphs: Sequence[SceneGraph], questions: Questions, frames: int, device) -> LabelFree:
+    found = []
+    for _, batch in batches(model, graphs, frames, device):
         encoded = model.encode(batch)
         a_m = model.readout_m(encoded.nodes, batch.rows(range(len(batch))), batch.frame_mask).logits
         row_video, saps = questions(a_m)
-        best = np.full((len(batch), saps.shape[1]), -np.inf, dtype=np.float32)
-        total, count = np.zeros_like(best), np.bincount(row_video, minlength=len(batch))[:, None]
-        if full:
-            found = []
-            for start in range(0, len(saps), ROWS_AT_ONCE):
-                rows = row_video[start : start + ROWS_AT_ONCE]
-                out = model(batch, torch.from_numpy(saps[start : start + ROWS_AT_ONCE]).to(device), rows)
-                found.append(out.a_s.logits)
-                np.add.at(total, rows, out.a_t.logits.float().cpu().numpy())
-            found = torch.cat(found)
-        else:
-            found = ask_in_chunks(model, batch, encoded, saps, row_video)
-        which, action = np.nonzero(saps)
-        best[row_video[which], action] = found.float().cpu().numpy()[which, action]
-        scores.append(best)
-        fused.append(total / count)
-    return np.concatenate(scores), np.concatenate(fused)
+        a_s = np.full((len(batch), saps.shape[1]), -np.inf, dtype=np.float32)
+        a_t, s = np.zeros_like(a_s), np.zeros((*a_s.shape, frames), dtype=np.float32)
+        for start in range(0, len(saps), ROWS_AT_ONCE):
+            sap, video = (values[start : start + ROWS_AT_ONCE] for values in (saps, row_video))
+            out = model(batch, torch.from_numpy(sap).to(device), video)
+            row, action = np.nonzero(sap)
+            a_s[video[row], action] = out.a_s.logits.float().cpu().numpy()[row, action]
+            s[video[row], action] = out.a_s.s.float().cpu().numpy()[row]
+            np.add.at(a_t, video, out.a_t.logits.float().cpu().numpy())
+        asked = np.bincount(row_video, minlength=len(batch))[:, None]
+        found.append(LabelFree(a_s, a_t / asked, s))
+    return LabelFree.concatenate(found)
+
+
+@torch.no_grad()
+def ask_each_alone(model: ProDA, graphs: Sequence[SceneGraph], frames: int, device="cpu") -> LabelFree:
+    """Protocol ``scan``: :func:`~proda_lib.evaluation.scan.scan_frames` of every video."""
+    model.eval()
+
+    def answers(part: Sequence[SceneGraph]) -> LabelFree:
+        scanned = [scan_frames(model, batch) for _, batch in batches(model, part, frames, device)]
+        a_s, s = (torch.cat(values).float().cpu().numpy() for values in zip(*scanned, strict=True))
+        return LabelFree(a_s, None, s)
+
+    return LabelFree.concatenate(each_its_part(graphs, answers))
 
 
 def partition_questions(actions: int, length: int, seed: int) -> Questions:
@@ -212,28 +231,18 @@ def self_questions(length: int) -> Questions:
     return questions
 
 
-def scan_questions(actions: int) -> Questions:
-    """Each action alone: C SAPs of length 1 per video."""
-    return lambda a_m: (np.repeat(np.arange(len(a_m)), actions), np.tile(np.eye(actions, dtype=bool), (len(a_m), 1)))
-
-
 def none_questions(actions: int) -> Questions:
     """One SAP of all ones: nothing is singled out. Out of distribution, since training never shows it."""
     return lambda a_m: (np.arange(len(a_m)), np.ones((len(a_m), actions), dtype=bool))
 
 
-def label_free_scores(
-    model: ProDA, graphs: Sequence[SceneGraph], recipe: Recipe, device="cpu"
-) -> dict[str, np.ndarray]:
-    """(videos, C) scores of every label-free protocol: ``partition/0..2/a_s`` and ``/a_t``, ``self/...``, and so on."""
+def label_free(model: ProDA, graphs: Sequence[SceneGraph], recipe: Recipe, device="cpu") -> dict[str, LabelFree]:
+    """Every label-free protocol: ``partition/0..2``, ``self``, ``none``, and ``scan`` if the recipe has it."""
     actions = len(graphs[0].vocabulary.actions)
     length = specification_length(actions, recipe.spec_length)
     questions = {f"partition/{i}": partition_questions(actions, length, i) for i in range(3)}
     questions |= {"self": self_questions(length), "none": none_questions(actions)}
-    scores: dict[str, np.ndarray] = {}
-    for name, question in questions.items():
-        a_s, a_t = ask(model, graphs, question, recipe.frames, device, full=True)
-        scores |= {f"{name}/a_s": a_s, f"{name}/a_t": a_t}
+    found = {name: ask(model, graphs, question, recipe.frames, device) for name, question in questions.items()}
     if recipe.scan:
-        scores["scan/a_s"], _ = ask(model, graphs, scan_questions(actions), recipe.frames, device)
-    return scores
+        found["scan"] = ask_each_alone(model, graphs, recipe.frames, device)
+    return found

@@ -33,10 +33,15 @@ DATASETS = {"world": "SSG-World", "cad120": "CAD-120", "cad120_clips": "CAD-120,
 
 @dataclass(frozen=True)
 class Spread:
-    """Values of one measure, one per seed. Shown as "12.3 ± 0.4", a single value as "12.3", none as "–"."""
+    """Values of one measure, one per seed. Shown as "12.3 ± 0.4", a single value as "12.3", none as ``blank``.
+
+    ``signed``: a difference, "+12.3 ± 0.4".
+    """
 
     values: tuple[float, ...] = ()
     digits: int = 1
+    blank: str = "–"
+    signed: bool = False
 
     @property
     def mean(self) -> float:
@@ -49,9 +54,9 @@ class Spread:
 
     def __str__(self) -> str:
         if not self.values:
-            return "–"
+            return self.blank
         spread = f" ± {self.sd:.{self.digits}f}" if len(self.values) > 1 else ""
-        return f"{self.mean:.{self.digits}f}{spread}"
+        return f"{self.mean:{'+' if self.signed else ''}.{self.digits}f}{spread}".replace("-", "−")
 
 
 @dataclass(frozen=True, eq=False)

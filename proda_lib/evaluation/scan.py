@@ -33,33 +33,44 @@ def rows_within(memory: int, config: ModelConfig, batch: SceneGraphBatch) -> int
 def ask_in_chunks(
     model: ProDA, batch: SceneGraphBatch, encoded: EncodedVideos, sap: Bool[np.ndarray, "R C"],
     row_video: Sequence[int], memory: int = MEMORY,
-) -> Float[Tensor, "R C1"]:  # fmt: skip
-    """a_s logits of R questions. The chunks change no result; the encoder's answer is shared by all of them."""
+) -> tuple[Float[Tensor, "R C1"], Float[Tensor, "R N"]]:  # fmt: skip
+    """a_s logits and frame scores s of R questions (at least one).
+
+    The chunks change no result; the encoder's answer is shared by all of them.
+    """
     rows, device = rows_within(memory, model.config, batch), batch.labels.device
     answers = [
-        model.ask(batch, encoded, torch.from_numpy(sap[i : i + rows]).to(device), row_video[i : i + rows]).logits
+        model.ask(batch, encoded, torch.from_numpy(sap[i : i + rows]).to(device), row_video[i : i + rows])
         for i in range(0, len(sap), rows)
     ]
-    return torch.cat(answers)
+    return torch.cat([answer.logits for answer in answers]), torch.cat([answer.s for answer in answers])
 
 
 @torch.no_grad()
-def scan(
+def scan_frames(
     model: ProDA, batch: SceneGraphBatch, actions: Sequence[int] | None = None, memory: int = MEMORY
-) -> Float[Tensor, "B A"]:
-    """Ask for each action alone: a_s of the SAP {c}, for every video and every action (by default all C).
+) -> tuple[Float[Tensor, "B A"], Float[Tensor, "B A N"]]:
+    """Ask for each action alone: a_s of the SAP {c} and its frame scores s, for every video and action (by default C).
 
     One pass of the encoder, then B · A rows through the SAP branch; the UAP branch is not needed for a_s.
 
     Returns:
-        Logits, one for each video and action, in the order of ``actions``.
+        Logits and frame scores, for each video and each of ``actions``, in their order.
     """
     asked = np.arange(model.config.actions) if actions is None else np.asarray(actions)
-    sap = one_hot(asked, model.config.actions)
+    sap = np.tile(one_hot(asked, model.config.actions), (len(batch), 1))
     row_video = np.repeat(np.arange(len(batch)), len(asked))
-    logits = ask_in_chunks(model, batch, model.encode(batch), np.tile(sap, (len(batch), 1)), row_video, memory)
+    logits, s = ask_in_chunks(model, batch, model.encode(batch), sap, row_video, memory)
     own = torch.from_numpy(np.tile(asked, len(batch))).to(logits.device)
-    return logits.gather(1, own[:, None]).view(len(batch), len(asked))
+    shape = (len(batch), len(asked))
+    return logits.gather(1, own[:, None]).view(shape), s.unflatten(0, shape)
+
+
+def scan(
+    model: ProDA, batch: SceneGraphBatch, actions: Sequence[int] | None = None, memory: int = MEMORY
+) -> Float[Tensor, "B A"]:
+    """The logits of :func:`scan_frames`."""
+    return scan_frames(model, batch, actions, memory)[0]
 
 
 def two_step(a_m: Float[np.ndarray, "V C"], scanned: Float[np.ndarray, "V C"], best: int) -> Float[np.ndarray, "V C"]:

@@ -20,6 +20,9 @@ class ModelConfig:
         norm: "vgnorm" (paper), "vgnorm_released", "layer", "batch" or "graph".
         wiring: video encoder "figure5" (paper) or "released". ``fusion_mlp``, ``message_norm``, ``graph_supervision``:
             off in the paper, on in the released code.
+        feature_scale: what the gain of the LayerNorm that ends F_o starts from. The paper is silent; 1 is the usual. F_o is
+            also the target of the reconstruction, and at 1 its variance lies far above the margin m2: with short training
+            the encoder then first learns features that do not depend on the video. Below √m2 it starts inside the margin.
         recompute: in training, do not keep what is inside the link transformers but compute it again in the backward
             pass (activation checkpointing): less memory, more time, the same results.
     """
@@ -43,6 +46,7 @@ class ModelConfig:
     fusion_mlp: bool = False
     message_norm: bool = False
     graph_supervision: bool = False
+    feature_scale: float = 1.0
     recompute: bool = False
 
     def __post_init__(self) -> None:
@@ -60,6 +64,8 @@ class ModelConfig:
         for name in sizes:
             if not (isinstance(getattr(self, name), int) and getattr(self, name) >= 1):
                 raise RecipeError(f"ModelConfig.{name}: found {getattr(self, name)!r}, expected at least 1")
+        if not self.feature_scale > 0:
+            raise RecipeError(f"ModelConfig.feature_scale: found {self.feature_scale}, expected a positive number")
         if not 0 <= self.dropout < 1:
             raise RecipeError(f"ModelConfig.dropout: found {self.dropout}, expected 0 <= dropout < 1")
         if self.width % self.heads:

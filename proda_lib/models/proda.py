@@ -59,7 +59,7 @@ class ProDAOutput:
 def make_encoder(config: ModelConfig) -> VideoEncoder:
     """The video encoder that a config describes."""
     return VideoEncoder(config.objects, config.relations, config.visual, config.frames, config.width, config.heads,
-                        config.dropout, config.wiring)  # fmt: skip
+                        config.dropout, config.wiring, config.feature_scale)  # fmt: skip
 
 
 def make_vgpnn(config: ModelConfig) -> VGPNN:

@@ -59,7 +59,7 @@ class SavedModel(nn.Module):
         except (TypeError, RecipeError) as error:
             raise CheckpointError(f"{folder / 'config.json'}: {error}") from error
         try:
-            model.load_state_dict(load_file(folder / "model.safetensors"))
+            model.load_state_dict(load_file(folder / "model.safetensors"), assign=True)  # the precision of the file
         except (OSError, SafetensorError, RuntimeError) as error:
             lines = str(error).splitlines()
             more = f" (and {len(lines) - 3} more lines)" if len(lines) > 3 else ""

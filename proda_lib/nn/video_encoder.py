@@ -89,13 +89,14 @@ class VideoEncoder(nn.Module):
 
     def __init__(
         self, objects: int, relations: int, visual: int, frames: int, width: int, heads: int, dropout: float,
-        wiring: str,
+        wiring: str, feature_scale: float = 1.0,
     ):  # fmt: skip
         super().__init__()
         self.stem = Stem(objects, visual, frames, width)
         self.dual_ai = DualAI(width, heads, dropout, wiring)
         self.classes = nn.Embedding(objects, width)
         self.ffn = FFN(width, dropout)
+        nn.init.constant_(self.ffn.norm.weight, feature_scale)  # see ModelConfig
         self.edge = MLP(3 * width, width, width)
         self.relation = nn.Linear(relations, width, bias=False)
         nn.init.normal_(self.relation.weight)  # W_r r is a sum of embeddings, so it starts as nn.Embedding does

@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
 
 from proda_lib.datasets.registry import Split
 from proda_lib.distributed import rank
+from proda_lib.evaluation.attempts import averaged, iterated_self
+from proda_lib.evaluation.localization import FrameScores
+from proda_lib.evaluation.localization_record import ask_about_labels, localization_summary, not_measurable
 from proda_lib.evaluation.prompt_only import class_frequency, frequency_rule_scores, trained_prompt_only_scores
-from proda_lib.evaluation.protocols import PaperProtocol, label_free_scores, paper_protocol, predict, recognition
+from proda_lib.evaluation.protocols import PaperProtocol, label_free, paper_protocol, predict, recognition
+from proda_lib.evaluation.robustness import robustness
 from proda_lib.evaluation.simple_controls import (
     logistic_scores,
     object_bag,
@@ -20,15 +26,27 @@ from proda_lib.evaluation.simple_controls import (
 from proda_lib.graph import SceneGraph
 from proda_lib.memory import keep_freed_memory
 from proda_lib.models.saved import SavedModel
+from proda_lib.specification import specification_length
 from proda_lib.training.data import split_validation
 from proda_lib.training.recipe import Recipe
-from proda_lib.training.stages import train
+from proda_lib.training.stages import MODELS, train
 
-#: Models that are networks on graphs; the others are controls that need seconds and keep no weights.
-NETWORKS = ("proda", "no_prompt", "encoder_only")
 
-#: Scores of one fold: video scores by name, and row scores of the paper's protocol by name.
-Scores = tuple[dict[str, np.ndarray], dict[str, PaperProtocol]]
+@dataclass(frozen=True, eq=False)
+class Scores:
+    """Test scores of one fold.
+
+    Attributes:
+        video: (V, C) video scores by name.
+        rows: row scores of the paper's protocol by name.
+        frames: (V, C, N) frame scores by label-free protocol; its video scores are ``PROTOCOL/a_s``.
+        asked: frame scores of one question about each label, by kind of specification.
+    """
+
+    video: dict[str, np.ndarray]
+    rows: dict[str, PaperProtocol] = field(default_factory=dict)
+    frames: dict[str, np.ndarray] = field(default_factory=dict)
+    asked: dict[str, list[FrameScores]] = field(default_factory=dict)
 
 
 def make_fabric(recipe: Recipe, device: str = "cpu", devices: int = 1, num_nodes: int = 1):
@@ -61,25 +79,55 @@ def fit_and_score(
     features = split.train[0].features
     visual = 0 if features is None else features.shape[-1]
     model, curves = train(recipe, recipe_hash, kept, judged_on, visual, folder, fabric,
-                          workers=4 if device.startswith("cuda") else 0)  # fmt: skip
+                          workers=4 if device.startswith("cuda") else 0,
+                          after_pretrain=lambda model: save(model, folder / "pretrained"))  # fmt: skip
+    save(model, folder / "model")
+    fabric.barrier()
+    return score_folder(folder, recipe, split, fabric.device), curves
+
+
+def save(model: SavedModel, folder: Path) -> None:
+    """Save once, whatever the number of processes."""
     if rank() == 0:
-        model.save_pretrained(folder / "model")
-    return score(model, recipe, split, fabric.device), curves
+        model.save_pretrained(folder)
+
+
+def score_folder(folder: Path, recipe: Recipe, split: Split, device: str) -> Scores:
+    """Test scores of the models saved in a fold's folder; ProDA's also as it was between the two stages."""
+    found = score(MODELS[recipe.model].from_pretrained(folder / "model", device), recipe, split, device)
+    if (folder / "pretrained").exists():
+        before = MODELS[recipe.model].from_pretrained(folder / "pretrained", device)
+        rows = {**found.rows, "pretrain": paper_protocol(before, split.test, recipe, device)}
+        found = dataclasses.replace(found, rows=rows)
+    return found
 
 
 def score(model: SavedModel, recipe: Recipe, split: Split, device: str) -> Scores:
     """Test scores of a trained model under every protocol that applies to it."""
     if recipe.model != "proda":
-        return {"a_t": predict(model, split.test, recipe, device)}, {}
+        return Scores({"a_t": predict(model, split.test, recipe, device)})
     paper = paper_protocol(model, split.test, recipe, device)
-    return {"a_m": paper.a_m, **label_free_scores(model, split.test, recipe, device)}, {"paper": paper}
+    free = label_free(model, split.test, recipe, device)
+    video = {"a_m": paper.a_m}
+    for name, found in free.items():
+        video |= {f"{name}/{answer}": values for answer in ("a_s", "a_t")
+                  if (values := getattr(found, answer)) is not None}  # fmt: skip
+    video |= averaged(free, paper.a_m)
+    length = specification_length(paper.a_m.shape[1], recipe.spec_length)
+    video["self_iterated/a_s"] = iterated_self(model, split.test, length, recipe.frames, device)
+    frames = {name: found.s for name, found in free.items() if name.partition("/")[0] in ("partition", "scan")}
+    asked = {}
+    if not not_measurable(split.test):
+        asked = ask_about_labels(model, split.test, recipe, free.get("scan"), device)
+    return Scores(video, {"paper": paper}, frames, asked)
 
 
 def _prompt_only(recipe: Recipe, split: Split) -> Scores:
-    return {"frequency": class_frequency(split.train, split.test)}, {
+    rows = {
         "rule": frequency_rule_scores(split.train, split.test, recipe),
         "trained": trained_prompt_only_scores(split.train, split.test, recipe),
     }
+    return Scores({"frequency": class_frequency(split.train, split.test)}, rows)
 
 
 def _logistic(split: Split) -> Scores:
@@ -89,17 +137,18 @@ def _logistic(split: Split) -> Scores:
         "relation_histogram": relation_histogram,
         "object_relation_histogram": object_relation_histogram,
     }
-    return {name: logistic_scores(f(split.train), labels, f(split.test)) for name, f in features.items()}, {}
+    return Scores({name: logistic_scores(f(split.train), labels, f(split.test)) for name, f in features.items()})
 
 
 def summarise(recipe: Recipe, splits: Sequence[Split], scores: Sequence[Scores]) -> tuple[dict, dict[str, np.ndarray]]:
-    """Metrics (percent) over the test videos of all folds together, and the video scores behind them.
+    """Metrics (percent) over the test videos of all folds together, and the scores behind them.
 
     Returns:
-        Nested metrics, and scores (videos, C) by name.
+        Nested metrics; and scores (videos, C) by name with the true ``labels``, and the rows of a_t under the paper's
+        protocol with their labels and videos.
     """
     test = [split.test for split in splits]
-    video = {name: np.concatenate([found[0][name] for found in scores]) for name in scores[0][0]}
+    video = {name: np.concatenate([found.video[name] for found in scores]) for name in scores[0].video}
     metrics: dict = {}
     for name, values in video.items():
         protocol, _, answer = name.partition("/")
@@ -112,9 +161,23 @@ def summarise(recipe: Recipe, splits: Sequence[Split], scores: Sequence[Scores])
     for answers in metrics.get("label_free", {}).values():
         for answer, parts in answers.items():
             answers[answer] = {key: float(np.mean([part[key] for part in parts])) for key in parts[0]}
-    for name in scores[0][1]:
-        metrics[name] = PaperProtocol.concatenate([found[1][name] for found in scores]).summary()
-    return metrics, video
+    rows = {name: PaperProtocol.concatenate([found.rows[name] for found in scores]) for name in scores[0].rows}
+    metrics |= {name: found.summary() for name, found in rows.items()}
+    if regrouped := {name: robustness(found) for name, found in rows.items() if name != "pretrain"}:
+        metrics["robustness"] = regrouped
+    if recipe.model in ("proda", "prompt_only"):
+        metrics["localization"] = _localization(test, video, scores)
+    kept = {**video, "labels": np.stack([graph.multi_hot() for fold in test for graph in fold])}
+    if recipe.model == "proda":
+        kept |= {f"paper/{name}": getattr(rows["paper"], name) for name in ("a_t", "labels", "video")}
+    return metrics, kept
+
+
+def _localization(folds: Sequence[list[SceneGraph]], video: dict[str, np.ndarray], scores: Sequence[Scores]) -> dict:
+    frames = {name: np.concatenate([found.frames[name] for found in scores]) for name in scores[0].frames}
+    kinds = dict.fromkeys(kind for found in scores for kind in found.asked)
+    asked = {kind: [entry for found in scores for entry in found.asked.get(kind, [])] for kind in kinds}
+    return localization_summary([graph for fold in folds for graph in fold], video, frames, asked)
 
 
 def video_metrics(recipe: Recipe, scores: np.ndarray, folds: Sequence[list[SceneGraph]]) -> dict[str, float]:

@@ -18,12 +18,17 @@ import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from proda_lib.datasets.transforms import Changes
 from proda_lib.errors import RecipeError
 from proda_lib.models.config import ModelConfig, with_preset
 from proda_lib.vocabulary import Vocabulary
 
 #: Raised whenever the same recipe gives other numbers than before.
 NUMERICS = 2
+
+#: Models that are networks on graphs; the other two are controls that need seconds and keep no weights.
+NETWORK_NAMES = ("proda", "no_prompt", "encoder_only", "token_transformer", "frame_gcn", "gpnn", "relation_lstm")
+MODEL_NAMES = (*NETWORK_NAMES, "prompt_only", "logistic")
 
 
 @dataclass(frozen=True)
@@ -33,12 +38,17 @@ class Recipe:
     Attributes:
         profile: where the sizes come from; kept for the reader, the sizes themselves are below.
         dataset: "world", "cad120", "cad120_clips" or "action_genome".
-        model: "proda", "no_prompt", "encoder_only", "prompt_only" (rule and trained MLP) or "logistic"
-            (regression on histograms). ``preset``: "paper" or "released".
+        model: "proda"; its controls "no_prompt", "encoder_only", "prompt_only" (rule and trained MLP) and "logistic"
+            (regression on histograms); or a baseline of table 1, "token_transformer", "frame_gcn", "gpnn" or
+            "relation_lstm". ``preset``: "paper" or "released".
         seed: drives everything random.
         train_videos, test_videos: how many to make (world only).
         relations: False removes every relation (boxes, classes and edges stay). ``shuffle_frames``: True permutes the
-            frames of every video, in training and test.
+            frames of every video. ``relation_noise``, ``missing``: share of relations that are replaced, of boxes that are
+            dropped. ``full_edges``: True joins all slots (see :class:`~proda_lib.datasets.transforms.Changes`; all of
+            these in training and test).
+        scenario: 1..5, training and test videos from different scenes (table 10). ``scene_bias``: how much the actions
+            depend on the scene (world only).
         width ... norm: see :class:`ModelConfig`.
         spec_length: K. ``specs_per_video``: S, specifications of a video in a batch. ``batch_videos``: videos a batch.
         accumulate: a batch goes through in so many parts, one after the other, and their gradients are averaged: less
@@ -64,6 +74,11 @@ class Recipe:
     test_videos: int = 1737
     relations: bool = True
     shuffle_frames: bool = False
+    relation_noise: float = 0.0
+    missing: float = 0.0
+    full_edges: bool = False
+    scenario: int = 0
+    scene_bias: float = 0.5
     frames: int = 16
     width: int = 768
     heads: int = 12
@@ -71,6 +86,7 @@ class Recipe:
     depth: int = 2
     candidates: int = 10
     dropout: float = 0.1
+    feature_scale: float = 1.0
     prompt: str = "dpm"
     branches: str = "single"
     norm: str = "vgnorm"
@@ -100,7 +116,7 @@ class Recipe:
     def __post_init__(self) -> None:
         allowed = {
             "dataset": ("world", "cad120", "cad120_clips", "action_genome"),
-            "model": ("proda", "no_prompt", "encoder_only", "prompt_only", "logistic"),
+            "model": MODEL_NAMES,
             "preset": ("paper", "released"),
             "posttrain_heads": ("tm", "sutm"),
             "head_m": ("keep", "reinit"),
@@ -114,6 +130,7 @@ class Recipe:
                      "accumulate"):  # fmt: skip
             if getattr(self, name) < 1:
                 raise RecipeError(f"Recipe.{name}: found {getattr(self, name)}, expected at least 1")
+        _ = self.changes  # its shares are checked
 
     def model_config(self, vocabulary: Vocabulary, visual: int = 0) -> ModelConfig:
         """The model that this recipe trains on data with this vocabulary and width of visual features."""
@@ -122,9 +139,21 @@ class Recipe:
         shared.update(sizes, relations=len(vocabulary.relations), visual=visual)
         return with_preset(ModelConfig(**shared), self.preset)
 
+    @property
+    def changes(self) -> Changes:
+        """What the recipe changes in every graph."""
+        return Changes(**{f.name: getattr(self, f.name) for f in dataclasses.fields(Changes)})
+
     def hash(self, data_version: str) -> str:
-        """Name of the run: a hash of this recipe, the version of its data, and :data:`NUMERICS`."""
-        content = {"recipe": dataclasses.asdict(self), "data": data_version, "numerics": NUMERICS}
+        """Name of the run: a hash of this recipe, the version of its data, and :data:`NUMERICS`.
+
+        Settings that have their default value are left out, so a new setting leaves the names of old runs as they were
+        (and a new default for an old setting must raise :data:`NUMERICS`).
+        """
+        changed = {
+            f.name: getattr(self, f.name) for f in dataclasses.fields(self) if getattr(self, f.name) != f.default
+        }
+        content = {"recipe": changed, "data": data_version, "numerics": NUMERICS}
         return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:12]
 
 
@@ -154,9 +183,9 @@ PROFILES: dict[str, dict] = {
         "scan": False,
     },
     "reference": {
-        "train_videos": 16000, "test_videos": 300, "width": 64, "heads": 4, "layers": 1, "depth": 1, "candidates": 5,
-        "batch_videos": 32, "dropout": 0.0, "pretrain_epochs": 1, "posttrain_epochs": 1, "pretrain_lr": 2e-3,
-        "posttrain_lr": 2e-3, "warmup": 0.15,
+        "train_videos": 2000, "test_videos": 500, "width": 128, "heads": 4, "layers": 1, "depth": 1, "candidates": 5,
+        "dropout": 0.0, "feature_scale": 0.4, "pretrain_epochs": 1, "posttrain_epochs": 1, "pretrain_lr": 2e-3,
+        "posttrain_lr": 2e-3, "warmup": 0.1,
     },
     "paper": {},
 }  # fmt: skip
@@ -166,7 +195,7 @@ _CAD120: dict[str, dict] = {
     "smoke": {"frames": 4},
     "quick": {"frames": 8, "pretrain_epochs": 6, "posttrain_epochs": 2},
     "reference": {"frames": 8, "width": 32, "batch_videos": 8, "pretrain_epochs": 8, "posttrain_epochs": 2,
-                  "dropout": 0.1},
+                  "dropout": 0.1, "feature_scale": 1.0, "warmup": 0.15},
     "paper": {"pretrain_epochs": 60, "posttrain_epochs": 20},
 }  # fmt: skip
 #: A clip has one label, so it has few specifications, and an epoch few steps.
@@ -189,3 +218,18 @@ def make_recipe(profile: str, **changes) -> Recipe:
         raise RecipeError(f"recipe: found {', '.join(unknown)}, expected settings among {', '.join(sorted(known))}")
     of_dataset = DATASET_PROFILES.get(changes.get("dataset", Recipe.dataset), {}).get(profile, {})
     return Recipe(**{"profile": profile, **PROFILES[profile], **of_dataset, **changes})
+
+
+def command(recipe: Recipe) -> str:
+    """The shortest ``proda train`` command that makes (or reads) this recipe's run."""
+    base = make_recipe(recipe.profile, dataset=recipe.dataset, model=recipe.model, seed=recipe.seed)
+    words = ["proda train", f"--dataset {recipe.dataset}", f"--profile {recipe.profile}"]
+    words += [
+        f"--{name} {getattr(recipe, name)}"
+        for name in ("model", "seed")
+        if getattr(recipe, name) != getattr(Recipe, name)
+    ]
+    for field in dataclasses.fields(Recipe):
+        if getattr(recipe, field.name) != getattr(base, field.name):
+            words.append(f"--set {field.name}={getattr(recipe, field.name)}")
+    return " ".join(words)

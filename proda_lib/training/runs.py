@@ -5,6 +5,7 @@ A run lives in ``runs/NAME/``, NAME = data set, model and a hash of recipe, data
     record.json          recipe, versions, commit, hardware, time, metrics, curves; written last: with it, a run is done
     scores.safetensors   the test scores that the metrics were computed from
     fold0/model/         save_pretrained of each fold's model (world has one fold, CAD-120 four)
+    fold0/pretrained/    ProDA between its two stages
     fold0/*.safetensors  checkpoints, removed when the run is done
 
 Two processes that want the same run do not train it twice: the second waits for the first's lock and reads.
@@ -37,8 +38,8 @@ from proda_lib.distributed import any_process, processes, rank
 from proda_lib.errors import CheckpointError, DataError
 from proda_lib.models.saved import SavedModel, write_atomically
 from proda_lib.paths import project_root, results_root, runs_root
-from proda_lib.training.outcome import NETWORKS, fit_and_score, make_fabric, score, summarise
-from proda_lib.training.recipe import NUMERICS, Recipe
+from proda_lib.training.outcome import fit_and_score, make_fabric, score_folder, summarise
+from proda_lib.training.recipe import NETWORK_NAMES, NUMERICS, Recipe
 from proda_lib.training.stages import MODELS
 
 
@@ -130,7 +131,7 @@ def get(recipe: Recipe, device: str = "cpu", devices: int = 1, num_nodes: int = 
     """
     if run := find(recipe):
         return run
-    fabric = make_fabric(recipe, device, devices, num_nodes) if recipe.model in NETWORKS else None
+    fabric = make_fabric(recipe, device, devices, num_nodes) if recipe.model in NETWORK_NAMES else None
     folder = runs_root() / run_name(recipe)
     folder.mkdir(parents=True, exist_ok=True)
     lock = FileLock(runs_root() / f"{folder.name}.lock") if rank() == 0 else contextlib.nullcontext()
@@ -153,11 +154,30 @@ def get_or_committed(recipe: Recipe, device: str = "cpu") -> Run:
 
 def evaluate(run: Run, device: str = "cpu") -> dict:
     """Score the run's saved models again on the test videos; the metrics, which should equal ``run.metrics``."""
-    recipe = run.recipe
+    return _rescore(run, device)[0]
+
+
+def update(run: Run, device: str = "cpu") -> Run:
+    """Score the run's saved models again and replace its metrics, for measures that came after it was trained.
+
+    The record keeps how it was trained, and gains "scored": commit and seconds of the new scores.
+    """
+    clock = time.monotonic()
+    metrics, kept = _rescore(run, device)
+    scored = {"commit": commit(), "seconds": round(time.monotonic() - clock, 1)}
+    _write_run(run._folder(), {**run.record, "metrics": metrics, "scored": scored}, kept)
+    return named(run.name)
+
+
+def _rescore(run: Run, device: str) -> tuple[dict, dict[str, np.ndarray]]:
+    recipe, folder = run.recipe, run._folder()
+    if recipe.model not in NETWORK_NAMES:
+        raise CheckpointError(f"run {run.name}: found no weights (model {recipe.model}), expected a network; delete its "
+                              "folder and make it again")  # fmt: skip
     splits = _splits(recipe)
     with reproducible(device):
-        scores = [score(run.model(i, device), recipe, split, device) for i, split in enumerate(splits)]
-    return summarise(recipe, splits, scores)[0]
+        scores = [score_folder(folder / f"fold{i}", recipe, split, device) for i, split in enumerate(splits)]
+    return summarise(recipe, splits, scores)
 
 
 def flatten(metrics: dict, prefix: str = "") -> dict[str, float]:
@@ -189,8 +209,6 @@ def _make(recipe: Recipe, folder: Path, device: str, fabric) -> None:
     metrics, kept = summarise(recipe, splits, scores)
     if rank():
         return
-    save_scores = {name: np.ascontiguousarray(value) for name, value in kept.items()}
-    write_atomically(folder / "scores.safetensors", lambda path: save_file(save_scores, path))
     record = {
         "name": folder.name,
         "recipe": dataclasses.asdict(recipe),
@@ -205,16 +223,22 @@ def _make(recipe: Recipe, folder: Path, device: str, fabric) -> None:
         "started": started,
         "seconds": round(time.monotonic() - clock, 1),
     }
-    _write_json(folder / "record.json", record)
-    if recipe.model in NETWORKS:
+    _write_run(folder, record, kept)
+    if recipe.model in NETWORK_NAMES:
         for fold in range(len(splits)):
             for checkpoint in (folder / f"fold{fold}").glob("*.safetensors"):
                 checkpoint.unlink()
 
 
+def _write_run(folder: Path, record: dict, kept: dict[str, np.ndarray]) -> None:
+    scores = {name: np.ascontiguousarray(value) for name, value in kept.items()}
+    write_atomically(folder / "scores.safetensors", lambda path: save_file(scores, path))
+    _write_json(folder / "record.json", record)
+
+
 def _splits(recipe: Recipe) -> list[Split]:
-    return load_splits(recipe.dataset, recipe.train_videos, recipe.test_videos, recipe.relations,
-                       recipe.shuffle_frames, recipe.seed)  # fmt: skip
+    return load_splits(recipe.dataset, recipe.train_videos, recipe.test_videos, recipe.changes, recipe.seed,
+                       recipe.scenario, recipe.scene_bias)  # fmt: skip
 
 
 def _write_json(path: Path, content: dict) -> None:

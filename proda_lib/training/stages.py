@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import torch
@@ -19,6 +19,7 @@ from proda_lib.losses import (
     graph_supervision_loss,
     reconstruction_loss,
 )
+from proda_lib.models.baselines import GPNN, FrameGCN, RelationLSTM, TokenTransformer
 from proda_lib.models.config import ModelConfig
 from proda_lib.models.controls import EncoderOnly, NoPrompt
 from proda_lib.models.proda import ProDA, ProDAOutput
@@ -29,7 +30,15 @@ from proda_lib.training.data import Rows
 from proda_lib.training.loop import Stage, run_stage
 from proda_lib.training.recipe import Recipe
 
-MODELS: dict[str, type[SavedModel]] = {"proda": ProDA, "no_prompt": NoPrompt, "encoder_only": EncoderOnly}
+MODELS: dict[str, type[SavedModel]] = {
+    "proda": ProDA,
+    "no_prompt": NoPrompt,
+    "encoder_only": EncoderOnly,
+    "token_transformer": TokenTransformer,
+    "frame_gcn": FrameGCN,
+    "gpnn": GPNN,
+    "relation_lstm": RelationLSTM,
+}
 
 
 def margins(recipe: Recipe, progress: float) -> tuple[float, float]:
@@ -100,7 +109,7 @@ def control_losses(model: nn.Module, rows: Rows, progress: float) -> dict[str, T
 
 def train(
     recipe: Recipe, recipe_hash: str, graphs: Sequence[SceneGraph], judged_on: Sequence[SceneGraph], visual: int,
-    folder: Path, fabric, workers: int = 0,
+    folder: Path, fabric, workers: int = 0, after_pretrain: Callable[[SavedModel], object] = lambda model: None,
 ) -> tuple[SavedModel, list[dict]]:  # fmt: skip
     """Train the recipe's model; checkpoints go into ``folder`` and a second call continues where the first stopped.
 
@@ -111,6 +120,7 @@ def train(
     Args:
         judged_on: the videos that pick the best epoch.
         fabric: a launched ``lightning_fabric.Fabric``.
+        after_pretrain: called with ProDA between the two stages (tables 12 and 13 score it there).
 
     Returns:
         The model in evaluation mode, and one row per epoch.
@@ -146,6 +156,7 @@ def train(
     losses = functools.partial(pretrain_losses, recipe=recipe, inner=model)
     stage = Stage("pretrain", recipe.pretrain_epochs, recipe.pretrain_lr, first, losses, judge_pretrain)
     curves = go(stage, checkpoint=folder / "pretrain.safetensors")
+    after_pretrain(model)
     heads: list[Readout] = [model.readout_t, model.readout_m]
     if recipe.posttrain_heads == "sutm":
         heads += [model.readout_s, model.readout_u]

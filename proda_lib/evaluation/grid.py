@@ -1,0 +1,97 @@
+"""Pages of the grid read finished runs and never train: what is missing is named, with the command that makes it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+
+import pandas as pd
+
+from proda_lib.evaluation.report import Key, RunRows, Spread, Table, differences, ordering, setting, spread
+from proda_lib.evaluation.tables import Rows
+from proda_lib.training import runs
+from proda_lib.training.recipe import Recipe, command
+
+
+@dataclass(frozen=True)
+class Recorded:
+    """Finished runs of a table, by row, and the recipes that were not run yet.
+
+    Attributes:
+        runs: row → its runs, one per seed that was run; every row of the table is there, if only as an empty list.
+        missing: row → recipes without a run. ``source``: which profile the runs are of, for the note below a table.
+    """
+
+    runs: RunRows
+    missing: dict[str, list[Recipe]] = field(default_factory=dict)
+    source: str = ""
+
+    @property
+    def note(self) -> str:
+        """Data, size, seeds; which profile; how many runs are missing."""
+        missing = sum(map(len, self.missing.values()))
+        rest = f" {missing} of {missing + sum(map(len, self.runs.values()))} runs were not run yet." if missing else ""
+        return f"{self.source} {setting(self.runs)}{rest}"
+
+
+def read(rows: Rows) -> Recorded:
+    """The runs of these recipes: from the run store, or as committed records."""
+    found: RunRows = {name: [] for name in rows}
+    missing: dict[str, list[Recipe]] = {}
+    for name, recipes in rows.items():
+        for recipe in recipes:
+            if run := runs.find(recipe) or runs.committed(recipe):
+                found[name].append(run)
+            else:
+                missing.setdefault(name, []).append(recipe)
+    return Recorded(found, missing)
+
+
+def recorded(
+    table: Callable[..., Rows], profile: str, seeds: Sequence[int] = (0, 1, 2), dataset: str = "world"
+) -> Recorded:
+    """Runs of this profile if there are any; else those of profile "reference", and ``source`` says so."""
+    found = read(table(profile, seeds, dataset))
+    if any(found.runs.values()) or profile == "reference":
+        return Recorded(found.runs, found.missing, f"Profile {profile}, read, not computed on this page.")
+    instead = read(table("reference", (0, 1, 2), dataset))
+    source = f"No run of profile {profile} is there: these are the committed records of profile reference."
+    return Recorded(instead.runs, instead.missing, source)
+
+
+def cell(found: Recorded, row: str, key: Key) -> Spread:
+    """One metric of a row's runs; a row without runs says "not run"."""
+    values = spread(found.runs.get(row, []), key).values
+    return Spread(values, blank="–" if found.runs.get(row) else "not run")
+
+
+def difference_table(
+    found: Recorded, base: str, others: Sequence[str], measures: dict[str, Key], quoted: dict[str, dict[str, float]]
+) -> Table:
+    """``base`` − each of the others: the paper's difference, ours over seeds, and whether the sign is the same.
+
+    Args:
+        measures: label → key. ``quoted``: label → row → the paper's number.
+    """
+    cells: dict[tuple[str, str], list] = {}
+    for label, key in measures.items():
+        paper = quoted.get(label, {})
+        ours = [differences(found.runs.get(base, []), found.runs.get(other, []), key) for other in others]
+        expected = [paper[base] - paper[other] if base in paper and other in paper else None for other in others]
+        cells[label, "paper"] = ["–" if e is None else f"{e:+.2f}" for e in expected]
+        cells[label, "ours"] = [Spread(o.values, blank="not run", signed=True) for o in ours]
+        cells[label, "ordering"] = [
+            "–" if e is None else ordering(o, e) for o, e in zip(ours, expected, strict=True)
+        ]  # fmt: skip
+    frame = pd.DataFrame(cells, index=pd.Index([f"{base} − {other}" for other in others], name="difference"))
+    return Table(frame, f"{found.note} Differences in points, seed by seed.")
+
+
+def commands(found: Recorded) -> Table:
+    """The command that makes each cell again, run or not run yet."""
+    lines = []
+    for row, group in found.runs.items():
+        recipes = [(run.recipe, run.name) for run in group] + [(r, "not run") for r in found.missing.get(row, [])]
+        lines += [(row, recipe.seed, state, command(recipe)) for recipe, state in recipes]
+    frame = pd.DataFrame(lines, columns=["row", "seed", "record", "command"]).drop_duplicates("command")
+    return Table(frame.set_index("row"), "The same command gives the same numbers, bit for bit on the same machine.")

@@ -1,0 +1,67 @@
+"""Label-free ProDA: what the same weights answer when no test label is in the question."""
+
+from __future__ import annotations
+
+import pandas as pd
+
+from proda_lib.evaluation.grid import Recorded, cell
+from proda_lib.evaluation.layouts import LABEL_FREE, RULES
+from proda_lib.evaluation.report import Spread, Table, Text, bullets, compare, differences
+
+FREE, ASKED = "no test label in the question", "question built from the test labels"
+SINGLES = "ProDA, absent singles"
+#: Line → (row, key).
+LINES: dict[tuple[str, str], tuple[str, str]] = {
+    (FREE, "no_prompt"): ("no_prompt", "a_t/map"),
+    (FREE, "video encoder alone"): ("encoder_only", "a_t/map"),
+    **{(FREE, f"ProDA: {label}"): ("ProDA", f"{key}/map") for label, key in LABEL_FREE.items()},
+    (FREE, "ProDA, absent singles: a_s, scan"): (SINGLES, "label_free/scan/a_s/map"),
+    (FREE, "ProDA, absent singles: a_s, partition"): (SINGLES, "label_free/partition/a_s/map"),
+    (FREE, "class frequency"): ("prompt_only", "frequency/map"),
+    (ASKED, "ProDA: a_t"): ("ProDA", "paper/both/a_t"),
+    (ASKED, "prompt only, trained: a_t"): ("prompt_only", "trained/both/a_t"),
+    (ASKED, "prompt only, rule: a_t"): ("prompt_only", "rule/both/a_t"),
+}
+#: Attempt → (row, key): what might close the gap between ProDA's label-free answers and no_prompt.
+ATTEMPTS: dict[str, tuple[str, str]] = {
+    "a_s, partition (the main protocol)": ("ProDA", "label_free/partition/a_s/map"),
+    "a_s, self": ("ProDA", "label_free/self/a_s/map"),
+    "a_s, self iterated until the SAP stops changing": ("ProDA", "label_free/self_iterated/a_s/map"),
+    "a_s, scan": ("ProDA", "label_free/scan/a_s/map"),
+    "a_s, scan, trained with single absent actions too": (SINGLES, "label_free/scan/a_s/map"),
+    "a_s of scan averaged with a_m": ("ProDA", "label_free/scan_with_a_m/a_s/map"),
+    "a_s of partition averaged with a_m": ("ProDA", "label_free/partition_with_a_m/a_s/map"),
+    "a_s of scan averaged with a_m, trained with single absent actions too": (
+        SINGLES,
+        "label_free/scan_with_a_m/a_s/map",
+    ),
+}
+
+
+def label_free_table(found: Recorded) -> Table:
+    """Recognition without test labels in the question; below it the paper's protocol with its control."""
+    cells = {line: cell(found, row, key) for line, (row, key) in LINES.items()}
+    frame = pd.DataFrame({"mAP": list(cells.values())}, index=pd.MultiIndex.from_tuples(cells))
+    return Table(frame, f"{found.note} {RULES} K as in training.")
+
+
+def attempts_table(found: Recorded) -> Table:
+    """Each attempt: its mAP, and its distance from no_prompt seed by seed."""
+    control = found.runs.get("no_prompt", [])
+    lines = []
+    for row, key in ATTEMPTS.values():
+        away = differences(found.runs.get(row, []), control, key, "a_t/map")
+        lines.append((cell(found, row, key), Spread(away.values, blank="not run", signed=True)))
+    frame = pd.DataFrame(lines, columns=["mAP", "− no_prompt"], index=pd.Index(list(ATTEMPTS), name="attempt"))
+    return Table(frame, f"{found.note} {RULES}")
+
+
+def label_free_findings(found: Recorded) -> Text:
+    """Above or below no_prompt and the encoder alone, for every attempt that was made."""
+    sentences = []
+    for other, name in (("no_prompt", "no_prompt"), ("encoder_only", "the video encoder alone")):
+        for label, (row, key) in ATTEMPTS.items():
+            away = differences(found.runs.get(row, []), found.runs.get(other, []), key, "a_t/map")
+            if away.values:
+                sentences.append(compare("ProDA", name, label, away))
+    return bullets(sentences or ["Nothing was run yet."])

@@ -1,0 +1,142 @@
+"""The page on tables 8 and 9, and Charades' localisation mAP at 25 points, with their controls."""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Sequence
+
+import numpy as np
+import pandas as pd
+
+from proda_lib.evaluation.localization import THRESHOLDS
+from proda_lib.evaluation.report import (
+    RunRows,
+    Spread,
+    Table,
+    Text,
+    bullets,
+    compare,
+    differences,
+    paper_table,
+    setting,
+    spread,
+)
+from proda_lib.training.runs import Run
+
+#: Kind of question → (name of the paper's table, title).
+KINDS = {"distractor": ("table08", "Table 8"), "non_distractor": ("table09", "Table 9")}
+NAMES = tuple(f"{value:g}" for value in THRESHOLDS)
+#: Lines (θ) and columns (t) of both tables; the mean over them is the margin.
+MARGINS = (*NAMES, "mean")
+CONTROL = "every frame"
+#: Line of the table of 25-point mAP → key after "localization/map/".
+POINTS = {
+    "a_s · s, partition": "partition/s",
+    "a_s · s² / max s², partition": "partition/scaled",
+    "a_s at every point, partition (no s)": "partition/without_s",
+    "a_s · s, scan": "scan/s",
+    "a_s · s² / max s², scan": "scan/scaled",
+    "a_s at every point, scan (no s)": "scan/without_s",
+}
+
+
+def _paper(name: str, theta: str, t: str) -> Spread:
+    """A cell of the paper's table; a margin is the mean of its cells. The corner of both margins is empty, as there."""
+    if theta == t == "mean":
+        return Spread()
+    quoted = paper_table(name)
+    lines, columns = (NAMES if place == "mean" else (place,) for place in (theta, t))
+    cells = [quoted[line, column] for line in lines for column in columns]
+    return Spread((statistics.fmean(cell.mean for cell in cells),), cells[0].digits)
+
+
+def hit_table(found: RunRows, kind: str, measure: str = "hit") -> Table:
+    """A line for each θ, a column for each IoU threshold t: paper | ours | marking every frame.
+
+    Args:
+        measure: "hit", the hit rate, or "ranked", the average precision of the hits by a_s.
+    """
+    runs, place = found["DPM"], f"localization/{kind}/{measure}"
+    cells: dict[tuple[str, str], list[Spread]] = {}
+    heads = {t: "mean" if t == "mean" else f"t = {t}" for t in MARGINS}
+    if measure == "hit":
+        cells |= {("paper", heads[t]): [_paper(KINDS[kind][0], theta, t) for theta in MARGINS] for t in MARGINS}
+    cells |= {("ours", heads[t]): [spread(runs, f"{place}/{theta}/{t}") for theta in MARGINS] for t in MARGINS}
+    every = {t: spread(runs[:1] if measure == "hit" else runs, f"{place}/every_frame/{t}") for t in MARGINS}
+    cells |= {(CONTROL, heads[t]): [every[t]] * len(MARGINS) for t in MARGINS}
+    return Table(pd.DataFrame(cells, index=pd.Index(MARGINS, name="θ")), f"{setting(found)} {_rows(runs, kind)}")
+
+
+def _rows(runs: Sequence[Run], kind: str) -> str:
+    """How many pairs stand behind the table, or why there are none."""
+    place = f"localization/{kind}/rows"
+    counts = [spread(runs[:1], f"{place}/{name}").values for name in ("all", "classes", "unseen")]
+    if not counts[0]:
+        return left_out(runs)
+    rows, classes, unseen = (f"{value[0]:.0f}" for value in counts)
+    return (f"{rows} pairs of video and label, {classes} classes; percent, mean over classes. In {unseen} pairs no "
+            "sampled frame lies inside the action: a miss for all.")  # fmt: skip
+
+
+def left_out(runs: Sequence[Run]) -> str:
+    """Why a record has no localisation, from the counts that it has in its place."""
+    for run in runs:
+        if counts := run.metrics.get("localization", {}).get("left_out"):
+            return "Left out: " + ", ".join(f"{count:.0f} {what}" for what, count in counts.items()) + "."
+    return "These runs were scored before this measure was there."
+
+
+def margins(found: RunRows) -> pd.DataFrame:
+    """For the figure: mean hit rate over t at each θ, ours and the control, a line for each table and θ."""
+    runs, lines = found["DPM"], {}
+    for kind, (_, title) in KINDS.items():
+        for theta in NAMES:
+            place = f"localization/{kind}/hit"
+            lines[f"{title}, θ = {theta}"] = {
+                ("ours", "frame scores"): spread(runs, f"{place}/{theta}/mean"),
+                ("control", CONTROL): spread(runs[:1], f"{place}/every_frame/mean"),
+            }
+    return pd.DataFrame.from_dict(lines, orient="index")
+
+
+def point_table(found: RunRows) -> Table:
+    """Localisation mAP at 25 points: with frame scores, and without them; the class frequencies at every point."""
+    cells = {line: spread(found["DPM"], f"localization/map/{key}") for line, key in POINTS.items()}
+    frequency = spread(found["prompt_only"], "localization/map/frequency/without_s")
+    cells["class frequency at every point"] = Spread(frequency.values[:1])
+    kept = {line: cell for line, cell in cells.items() if cell.values}
+    if not kept:
+        return Table(pd.DataFrame(), left_out(found["DPM"]))
+    frame = pd.DataFrame({"mAP": list(kept.values())}, index=pd.Index(kept, name="score at a point"))
+    rule = "classes without positives are skipped (empty = skip)"
+    return Table(frame, f"{setting(found)} mAP in percent over all points of all test videos, all classes; {rule}.")
+
+
+def findings(found: RunRows) -> Text:
+    """In how many cells the model is above the control, and what s adds to a_s at 25 points, from the records."""
+    runs = found["DPM"]
+    sentences = [sentence for kind in KINDS for sentence in _hit_findings(runs, kind)]
+    for protocol in ("partition", "scan"):
+        place = f"localization/map/{protocol}"
+        away = differences(runs, runs, f"{place}/s", f"{place}/without_s")
+        if away.values:
+            sentences.append(compare("with frame scores", "a_s alone", f"25 points, {protocol}", away))
+    return bullets(sentences or [left_out(runs)])
+
+
+def _hit_findings(runs: Sequence[Run], kind: str) -> list[str]:
+    title, sentences = KINDS[kind][1], []
+    for measure, label in (("hit", "hit rate"), ("ranked", "ranked by a_s")):
+        place = f"localization/{kind}/{measure}"
+        ours = np.array([[spread(runs, f"{place}/{theta}/{t}").mean for t in NAMES] for theta in NAMES])
+        every = np.array([spread(runs, f"{place}/every_frame/{t}").mean for t in NAMES])
+        if np.isfinite(ours).all():
+            where = [f"(θ {NAMES[i]}, t {NAMES[j]})" for i, j in np.argwhere(ours > every)]
+            listed = f": {', '.join(where)}" if where else ""
+            sentences.append(f"{title}, {label}: in {len(where)} of {ours.size} cells the frame scores are above "
+                             f"marking every frame{listed}.")  # fmt: skip
+    marked = {theta: spread(runs, f"localization/{kind}/all_found/{theta}") for theta in NAMES}
+    if all(cell.values for cell in marked.values()):
+        listed = ", ".join(f"{cell.mean:.0f} % at θ {theta}" for theta, cell in marked.items())
+        sentences.append(f"{title}: the frame scores mark every frame themselves in {listed} of the pairs.")
+    return sentences

@@ -1,0 +1,84 @@
+"""What the grid needs: runs by name, pages by the runs that they show, and which of both are out of date.
+
+Nothing here looks at file times. A run is there if its record is, and the record's name is the hash of its recipe. A
+committed page is up to date if the records that it was executed with (named, with their digests, in its metadata) are
+the records of today.
+"""
+
+import hashlib
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+import nbformat
+
+from proda_lib.evaluation.tables import by_page
+from proda_lib.training import runs
+from proda_lib.training.recipe import Recipe, command
+
+ROOT = Path(__file__).resolve().parent.parent
+RECORDS = ROOT / "results/runs"
+
+
+@dataclass(frozen=True)
+class Plan:
+    """The runs and pages of one profile."""
+
+    profile: str = "reference"
+    seeds: tuple[int, ...] = (0, 1, 2)
+    device: str = "cpu"
+
+    @cached_property
+    def pages(self) -> dict[str, list[str]]:
+        """Page → names of its runs, in the order in which they are worth making."""
+        return {page: [runs.run_name(r) for r in found] for page, found in by_page(self.profile, self.seeds).items()}
+
+    @cached_property
+    def recipes(self) -> dict[str, Recipe]:
+        """Name of a run → its recipe; a run that several pages show is there once."""
+        return {runs.run_name(r): r for found in by_page(self.profile, self.seeds).values() for r in found}
+
+    def record(self, name: str) -> str:
+        """Where a run's record must be: committed for profile "reference", in the run store for the others."""
+        if self.profile == "reference":
+            return str((RECORDS / f"{name}.json").relative_to(ROOT))
+        return str(runs.runs_root() / name / "record.json")
+
+    def command(self, name: str) -> str:
+        """The command that makes a run."""
+        return f"{command(self.recipes[name])} --device {self.device}"
+
+    @cached_property
+    def stale_pages(self) -> dict[str, str]:
+        """Committed pages that were executed with other records than those of today → digest of what they need."""
+        stale = {}
+        for page, names in self.pages.items():
+            now = {name: digest(RECORDS / f"{name}.json") for name in names}
+            path = ROOT / f"book/{page}.ipynb"
+            if not path.exists() or shown(nbformat.read(path, as_version=4)) != now:
+                stale[page] = hashlib.sha256(str(sorted(now.items())).encode()).hexdigest()[:12]
+        return stale
+
+    @property
+    def targets(self) -> list[str]:
+        """Everything that should exist."""
+        made = [self.record(name) for name in self.recipes]
+        if self.profile == "reference":
+            made += [f"build/refreshed/{page}.{key}" for page, key in self.stale_pages.items()]
+        return made
+
+
+def digest(path: Path) -> str:
+    """First digits of a file's SHA-256, "" if there is none."""
+    return hashlib.sha256(path.read_bytes()).hexdigest()[:12] if path.exists() else ""
+
+
+def shown(notebook) -> dict[str, str]:
+    """The records that a committed notebook was executed with → their digests."""
+    return dict(notebook.metadata.get("proda", {}).get("records", {}))
+
+
+def records_of(page: str) -> dict[str, str]:
+    """The records of profile "reference" that a page shows → their digests, as they are now."""
+    names = Plan().pages.get(page, [])
+    return {name: digest(RECORDS / f"{name}.json") for name in names}
