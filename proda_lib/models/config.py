@@ -20,9 +20,10 @@ class ModelConfig:
         norm: "vgnorm" (paper), "vgnorm_released", "layer", "batch" or "graph".
         wiring: video encoder "figure5" (paper) or "released". ``fusion_mlp``, ``message_norm``, ``graph_supervision``:
             off in the paper, on in the released code.
-        feature_scale: what the gain of the LayerNorm that ends F_o starts from. The paper is silent; 1 is the usual. F_o is
-            also the target of the reconstruction, and at 1 its variance lies far above the margin m2: with short training
-            the encoder then first learns features that do not depend on the video. Below √m2 it starts inside the margin.
+        feature_scale: what the gain of the LayerNorm that ends F_o starts from. The paper is silent; 1 is the usual.
+            F_o is also the target of the reconstruction, and at 1 its variance lies far above the margin m2: the
+            encoder then first learns features that do not depend on the video, and with short training stays there.
+            Below √m2 it starts inside the margin.
         recompute: in training, do not keep what is inside the link transformers but compute it again in the backward
             pass (activation checkpointing): less memory, more time, the same results.
     """

@@ -54,7 +54,7 @@ def _spread(summaries: Sequence[dict], key: str) -> Spread:
 
 def _gain(proda: Sequence[dict], kind: str, name: str) -> Spread:
     asked, other = _spread(proda, f"{kind}/{name}"), _spread(proda, f"other/{kind}/{name}")
-    return Spread(tuple(a - b for a, b in zip(asked.values, other.values, strict=True)))
+    return Spread(tuple(a - b for a, b in zip(asked.values, other.values, strict=True)), signed=True)
 
 
 def _measures(proda: Sequence[dict]) -> dict[str, str]:
@@ -92,10 +92,10 @@ def findings(proda: Sequence[dict], encoder: Sequence[dict]) -> Text:
         values = {title: value for title, value in values.items() if value.values}
         order = sorted(values, key=lambda title: -values[title].mean)
         base = _spread(proda, f"{kind}/base_rate")
-        ranked = ", ".join(f"{title} {values[title]}" for title in order)
+        ranked = "; ".join(f"{title} {values[title]}" for title in order)
         sentences.append(f"{kind.capitalize()}, base rate {base}: {ranked}.")
         gains = {title: _gain(proda, kind, name) for name, title in _measures(proda).items()}
-        listed = ", ".join(f"{title} {gain}" for title, gain in gains.items() if gain.values)
+        listed = "; ".join(f"{title} {gain}" for title, gain in gains.items() if gain.values)
         sentences.append(f"{kind.capitalize()}, asked minus another asked, in points: {listed}.")
     return bullets(sentences)
 

@@ -44,9 +44,9 @@ class Recipe:
         seed: drives everything random.
         train_videos, test_videos: how many to make (world only).
         relations: False removes every relation (boxes, classes and edges stay). ``shuffle_frames``: True permutes the
-            frames of every video. ``relation_noise``, ``missing``: share of relations that are replaced, of boxes that are
-            dropped. ``full_edges``: True joins all slots (see :class:`~proda_lib.datasets.transforms.Changes`; all of
-            these in training and test).
+            frames of every video. ``relation_noise``, ``missing``: share of relations that are replaced, of boxes
+            that are dropped. ``full_edges``: True joins all slots (see
+            :class:`~proda_lib.datasets.transforms.Changes`; all of these in training and test).
         scenario: 1..5, training and test videos from different scenes (table 10). ``scene_bias``: how much the actions
             depend on the scene (world only).
         width ... norm: see :class:`ModelConfig`.

@@ -172,8 +172,8 @@ def update(run: Run, device: str = "cpu") -> Run:
 def _rescore(run: Run, device: str) -> tuple[dict, dict[str, np.ndarray]]:
     recipe, folder = run.recipe, run._folder()
     if recipe.model not in NETWORK_NAMES:
-        raise CheckpointError(f"run {run.name}: found no weights (model {recipe.model}), expected a network; delete its "
-                              "folder and make it again")  # fmt: skip
+        raise CheckpointError(f"run {run.name}: found no weights (model {recipe.model}), expected those of a network; delete "
+                              "its folder and make it again")  # fmt: skip
     splits = _splits(recipe)
     with reproducible(device):
         scores = [score_folder(folder / f"fold{i}", recipe, split, device) for i, split in enumerate(splits)]
@@ -289,6 +289,7 @@ def hardware(device: str) -> dict[str, str | int]:
         lines = Path("/proc/cpuinfo").read_text().splitlines()
         cpu = next((line.split(":")[1].strip() for line in lines if line.startswith("model name")), cpu)
     found: dict[str, str | int] = {"device": device, "cpu": cpu, "cores": os.cpu_count() or 0}
+    found["threads"] = torch.get_num_threads()
     if device.startswith("cuda"):
         found["gpu"] = torch.cuda.get_device_name()
     return found
