@@ -17,6 +17,7 @@ from proda_lib.models.controls import PromptOnly
 from proda_lib.pages import audit as page
 from proda_lib.pages import checklist
 from proda_lib.plotting import audit as draw
+from proda_lib.plotting.robustness import cells
 from proda_lib.specification import branch_targets, video_rng
 from proda_lib.training.data import draw_specifications
 from proda_lib.training.recipe import make_recipe
@@ -255,10 +256,10 @@ def test_figures_draw_what_the_record_holds(controls):
     grids = page.grids(controls)
     for grid in grids.values():
         assert np.isnan(grid[np.triu_indices(16, 1)]).all() and np.isfinite(grid[np.tril_indices(16)]).all()
-    assert len(draw.cells(grids).axes) == 5
+    assert len(cells(grids).axes) == 5
     lines = page.label_counts(controls)
-    assert lines["non_distractor"]["rule"] == pytest.approx(np.full(16, 100.0))
-    assert len(draw.by_label_count(lines, page.TITLES).axes[0].lines) == 3
+    assert lines["Table 6, non-distractor"]["rule"] == pytest.approx(np.full(16, 100.0))
+    assert len(draw.by_label_count(lines).axes[0].lines) == 3
 
 
 def test_sentences_follow_the_numbers(controls):
@@ -266,9 +267,9 @@ def test_sentences_follow_the_numbers(controls):
     trained = report.spread(controls.charades, "trained/non_distractor/a_t")
     side = "above" if trained.mean > 71.10 else "below"
     assert f"{trained} on non-distractor ({side})" in text
-    ahead = page.label_counts(controls)["distractor"]
+    ahead = page.label_counts(controls)["Table 7, distractor-injected"]
     count = int((ahead["paper"] > ahead["trained"]).sum())
-    assert f"Table 7 (distractor-injected): the paper's a_s is above the prompt alone, trained, for {count} of 16" in (
+    assert f"Table 7, distractor-injected: the paper's a_s is above the prompt alone, trained, for {count} of 16" in (
         page.label_count_findings(controls)
     )
     assert "59.04" in page.prompt_free_findings() and "58.01" in page.prompt_free_findings()

@@ -74,9 +74,10 @@ def test_absent_slots_change_no_feature(model):
 def test_the_control_shows_other_videos(model):
     found = action_features(model, GRAPHS, FRAMES, shuffle=0)
     assert (found.shown != found.video).all()
+    has = [action in GRAPHS[v].labels for action, v in zip(found.actions, found.shown, strict=True)]
+    assert found.present.tolist() == has and 0 < sum(has) < len(has)
     for row in (0, len(found.actions) // 2):
         shown = GRAPHS[found.shown[row]]
-        assert found.present[row] == (found.actions[row] in shown.labels)
         sap = torch.from_numpy(one_hot(found.actions[[row]], C))
         with torch.no_grad():
             answer = model(collate([shown.sample_frames(FRAMES)]), sap, [0])

@@ -50,6 +50,8 @@ def clean(notebook, root: Path, committed: bool = False):
         for key in ("papermill", "execution"):
             cell.metadata.pop(key, None)
         if cell.cell_type == "code":
+            if "never-commit" in cell.metadata.get("tags", []):  # licensed pictures
+                cell.outputs = []
             cell.outputs = [scrub(output, rules) for output in cell.outputs if keep_output(output)]
     record = notebook.metadata.pop("papermill", {})
     notebook.metadata.pop("widgets", None)

@@ -1,4 +1,4 @@
-"""Execute the notebooks in the order of the table of contents, then build the site (make book, make refresh).
+"""Execute notebooks in the order of the table of contents, then build the site (make book, make refresh).
 
 The book is copied to build/book-PROFILE and executed there, so that the tree stays as it was. A notebook whose source,
 library, results, data and settings have not changed since it last succeeded is not executed again: its executed copy
@@ -59,6 +59,12 @@ def notebook_hash(name: str, inputs: "hashlib._Hash") -> str:
     return digest.hexdigest()
 
 
+def executed_markers(profile: str, device: str) -> list[str]:
+    """A file for each notebook whose name holds the hash of all that its outputs depend on (targets of the grid)."""
+    inputs = inputs_hash(profile, device)
+    return [f"build/executed-{profile}-{device}/{name}.{notebook_hash(name, inputs)[:12]}" for name in notebooks()]
+
+
 def put(path: Path, text: str) -> None:
     """Write beside, then rename: nothing half-written stands under a final name."""
     partial = path.with_name(path.name + ".partial")
@@ -68,7 +74,8 @@ def put(path: Path, text: str) -> None:
 
 def execute(name: str, target: Path, work: Path, profile: str, device: str) -> bool:
     """Run one notebook; on success ``target`` is the executed copy, otherwise the copy beside it shows the error."""
-    target.parent.mkdir(parents=True, exist_ok=True)
+    for folder in (target.parent, work / Path(name).parent):
+        folder.mkdir(parents=True, exist_ok=True)
     partial = target.with_suffix(".partial.ipynb")
     live = sys.stderr.isatty()
     bar = {"desc": f"  {name}", "leave": False, "ncols": 80, **({} if live else {"mininterval": 20, "delay": 20})}
@@ -120,6 +127,18 @@ def execute_all(names: list[str], work: Path, done: Path, profile: str, device: 
     return failures
 
 
+def take_executed(names: list[str], work: Path, done: Path, profile: str, device: str) -> list[str]:
+    """Put the executed copies that are up to date into the copy of the book; return the names that have none."""
+    inputs, missing = inputs_hash(profile, device), []
+    for name in names:
+        target, stamp = done / f"{name}.ipynb", done / f"{name}.sha256"
+        if target.exists() and stamp.exists() and stamp.read_text() == notebook_hash(name, inputs):
+            shutil.copy2(target, work / f"{name}.ipynb")
+        else:
+            missing.append(name)
+    return missing
+
+
 def build_site(work: Path, site: Path) -> Path:
     """Render the copy; return the first page. The builder's own words go to a log, warnings to the terminal."""
     print("building the site", flush=True)
@@ -137,6 +156,7 @@ def main() -> int:
     parser.add_argument("--only", action="append", metavar="NAME", help="a notebook, e.g. model/vgpnn; may be repeated")
     parser.add_argument("--refresh", action="store_true", help="write the executed notebooks back into book/")
     parser.add_argument("--no-site", action="store_true", help="do not render the site")
+    parser.add_argument("--site-only", action="store_true", help="execute nothing, render what was executed")
     args = parser.parse_args()
     known = notebooks()
     names = [n for n in known if n in args.only] if args.only else known
@@ -147,7 +167,10 @@ def main() -> int:
     os.environ["PATH"] = binaries + os.pathsep + os.environ["PATH"]
     start = time.monotonic()
     work, done = ROOT / f"build/book-{args.profile}", ROOT / f"build/executed-{args.profile}-{args.device}"
-    copy_book(work)
+    if not args.no_site:
+        copy_book(work)
+    if args.site_only:
+        names = []
     try:
         failures = execute_all(names, work, done, args.profile, args.device)
     except KeyboardInterrupt:
@@ -158,11 +181,15 @@ def main() -> int:
             notebook = clean(nbformat.read(done / f"{name}.ipynb", as_version=4), ROOT, committed=True)
             notebook.metadata["proda"] = {"records": grid.records_of(name)}
             put(BOOK / f"{name}.ipynb", nbformat.writes(notebook))
-    for name in known:
-        if (done / f"{name}.ipynb").exists() and name not in failures:
-            shutil.copy2(done / f"{name}.ipynb", work / f"{name}.ipynb")
-    page = None if args.no_site else build_site(work, ROOT / f"build/site-{args.profile}")
-    print(f"{len(names) - len(failures)} of {len(names)} notebooks in {time.monotonic() - start:.0f} s")
+    if args.no_site:
+        page = None
+    else:
+        old = take_executed(known, work, done, args.profile, args.device)
+        failures = sorted({*failures, *(old if args.site_only else [])})
+        page = build_site(work, ROOT / f"build/site-{args.profile}")
+    if names:
+        good = len(set(names) - set(failures))
+        print(f"{good} of {len(names)} notebooks in {time.monotonic() - start:.0f} s")
     for name in failures:
         print(f"FAILED {name}: .venv/bin/python workflow/make_book.py --profile {args.profile} "
               f"--device {args.device} --only {name}")  # fmt: skip

@@ -53,6 +53,7 @@ from proda_lib.vocabulary import Vocabulary
 
 #: Videos with more labels are left out, as in tables 6 and 7; so are videos without labels.
 MAX_LABELS = 16
+CONTROLS = ("frequency", "rule", "trained")
 #: Epochs of the trained network on Charades, whose epoch has some 100,000 rows: three seeds take minutes of one thread.
 EPOCHS = 10
 
@@ -136,21 +137,19 @@ def controls(
     """Metrics (percent) of the three controls, "frequency", "rule" and "trained", under every protocol.
 
     Returns:
-        As in the record of a "prompt_only" run: control → ``PaperProtocol.summary``, with "robustness" (a_s by number
-        of labels, :func:`proda_lib.evaluation.robustness.robustness`) and "label_free" (:func:`label_free_maps`)
-        beside it; and "frequency"/"map", mAP of class frequency over videos.
+        As in the record of a "prompt_only" run: control → ``PaperProtocol.summary``, with :func:`label_free_maps` as
+        "label_free" beside it; "frequency"/"map", mAP of class frequency over videos; and "robustness"/control, a_s
+        by number of labels (:func:`proda_lib.evaluation.robustness.robustness`).
     """
     trained = network_answers(train_prompt_only(train, recipe, epochs))
-    found: dict[str, dict] = {}
     named = {"frequency": frequency_answers(train), "rule": rule_answers(train), "trained": trained}
-    for name, answers in named.items():
-        rows = ask_prompt_only(answers, test, recipe)
-        found[name] = {
-            **rows.summary(),
-            "robustness": robustness(rows),
-            "label_free": label_free_maps(answers, train, test, recipe),
-        }
+    rows = {name: ask_prompt_only(answers, test, recipe) for name, answers in named.items()}
+    found: dict[str, dict] = {
+        name: {**rows[name].summary(), "label_free": label_free_maps(answers, train, test, recipe)}
+        for name, answers in named.items()
+    }
     found["frequency"]["map"] = recognition(class_frequency(train, test), test)
+    found["robustness"] = {name: robustness(of_control) for name, of_control in rows.items()}
     return found
 
 
@@ -216,7 +215,7 @@ def recorded() -> dict:
     try:
         record = json.loads(record_path().read_text())
         for metrics in record["metrics"]:
-            _ = [metrics[name]["both"]["a_t"] for name in ("frequency", "rule", "trained")]
+            _ = [(metrics[name]["both"]["a_t"], metrics["robustness"][name]) for name in CONTROLS]
         return {**record, "seeds": record["seeds"], "data": record["data"], "network": record["network"]}
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise DataError(record_path(), "record", f"{type(error).__name__}: {error}", expected) from error

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 import pandas as pd
 
-from proda_lib.evaluation.report import Key, RunRows, Spread, Table, differences, ordering, setting, spread
+from proda_lib.evaluation.report import Key, RunRows, Spread, Table, differences, get_runs, ordering, setting, spread
 from proda_lib.evaluation.tables import Rows
 from proda_lib.training import runs
 from proda_lib.training.recipe import Recipe, command
@@ -57,6 +57,15 @@ def recorded(
     instead = read(table("reference", (0, 1, 2), dataset))
     source = f"No run of profile {profile} is there: these are the committed records of profile reference."
     return Recorded(instead.runs, instead.missing, source)
+
+
+def made_or_read(
+    table: Callable[..., Rows], profile: str, seeds: Sequence[int], dataset: str = "world", device: str = "cpu"
+) -> Recorded:
+    """For the few pages that small profiles compute: "smoke" and "quick" train what is missing, others only read."""
+    if profile in ("smoke", "quick"):
+        return Recorded(get_runs(table(profile, seeds, dataset), device), {}, f"Profile {profile}, computed here.")
+    return recorded(table, profile, seeds, dataset)
 
 
 def cell(found: Recorded, row: str, key: Key) -> Spread:

@@ -1,7 +1,7 @@
 """Paired differences with an interval: two models on the same test videos, bootstrapped over the videos.
 
-Needs the scores of finished runs, which the run store has and the committed records do not; so what was found is kept in
-``results/paired.json``, by the names of the runs, and pages read it there.
+Needs the scores of finished runs, which the run store has and the committed records do not; so what was found is kept
+in ``results/paired.json``, by the names of the runs, and pages read it there.
 """
 
 from __future__ import annotations
@@ -54,22 +54,25 @@ def weighted_map(
 
 
 def bootstrap(
-    base: Sequence[Float[np.ndarray, "R C"]], other: Sequence[Float[np.ndarray, "R C"]],
-    truth: Sequence[Bool[np.ndarray, "R C"]], video: Sequence[Int[np.ndarray, "R"]], samples: int = SAMPLES, seed: int = 0,
-) -> Interval:  # fmt: skip
+    base: Sequence[Float[np.ndarray, "R C"]],
+    other: Sequence[Float[np.ndarray, "R C"]],
+    truth: Sequence[Bool[np.ndarray, "R C"]],
+    video: Sequence[Int[np.ndarray, "R"]],
+    samples: int = SAMPLES,
+    seed: int = 0,
+) -> Interval:
     """``base`` − ``other`` in mAP, seed by seed, resampling the videos with all their rows.
 
     One entry a training seed in every argument; the same videos are drawn for all seeds and for both models.
     """
-    orders = [[np.argsort(-s, axis=0, kind="stable") for s in side] for side in (base, other)]
+    orders = [[np.argsort(-scores, axis=0, kind="stable") for scores in side] for side in (base, other)]
     videos = 1 + max(int(v.max()) for v in video)
     rng = np.random.default_rng(seed)
-    draws = [
-        np.ones(videos),
-        *(np.bincount(rng.integers(videos, size=videos), minlength=videos) for _ in range(samples)),
-    ]
-    found = [np.mean([weighted_map(a, t, counts[v].astype(np.float64)) - weighted_map(b, t, counts[v].astype(np.float64))
-                      for a, b, t, v in zip(*orders, truth, video, strict=True)]) for counts in draws]  # fmt: skip
+    drawn = (np.bincount(rng.integers(videos, size=videos), minlength=videos).astype(float) for _ in range(samples))
+    found = []
+    for counts in (np.ones(videos), *drawn):
+        pairs = zip(*orders, truth, video, strict=True)
+        found.append(np.mean([weighted_map(a, t, counts[v]) - weighted_map(b, t, counts[v]) for a, b, t, v in pairs]))
     low, high = np.percentile(found[1:], [2.5, 97.5])
     return Interval(*(100 * float(x) for x in (found[0], low, high)))
 
@@ -123,5 +126,5 @@ def table(found: Recorded, base: str, variants: Sequence[str]) -> Table:
             entry = have.get(_key(_pairs(found.runs.get(base, []), found.runs.get(other, [])), measure))
             column.append(str(Interval(*entry)) if entry else "not measured")
     frame = pd.DataFrame(cells, index=pd.Index([f"{base} − {other}" for other in others], name="difference"))
-    return Table(frame, f"Points of mAP, mean over the seeds both have; in brackets 95 % of {SAMPLES} bootstrap samples of "
-                 "the test videos, with the trained weights as they are.")  # fmt: skip
+    note = f"Points of mAP, mean over the seeds both have; in brackets 95 % of {SAMPLES} bootstrap samples of the test"
+    return Table(frame, f"{note} videos, with the trained weights as they are.")

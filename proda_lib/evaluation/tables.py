@@ -174,6 +174,10 @@ def presets(profile: str, seeds: Sequence[int] = (0,), dataset: str = "world") -
     return _rows(profile, seeds, {name: {"dataset": dataset, **row} for name, row in rows.items()})
 
 
+def _only(rows: Rows, name: str) -> Rows:
+    return {name: rows[name]}
+
+
 def by_page(profile: str = "reference", seeds: Sequence[int] = (0, 1, 2)) -> dict[str, list[Recipe]]:
     """Every run that a page of the book shows, in the order in which they are worth making.
 
@@ -189,11 +193,16 @@ def by_page(profile: str = "reference", seeds: Sequence[int] = (0, 1, 2)) -> dic
         "results/table05": [table05(profile, seeds)],
         "results/table06": [robustness(profile, seeds)],
         "results/table08": [localization(profile, seeds)],
-        "figures/localization": [localization(profile, seeds)],
+        "figures/localization": [localization(profile, first)],
+        "figures/separability": [_only(table03(profile, first), "DPM")],
+        "figures/parsing": [_only(table03(profile, first), "DPM"), _only(table01(profile, first), "encoder_only")],
+        "figures/explorer": [_only(table03(profile, first), "DPM")],
+        "audit/prompt": [_only(table03(profile, seeds), "prompt_only"), _only(cad120(profile, seeds), "prompt_only")],
+        "engineering/reference_profile": [_only(table03(profile, seeds), "DPM")],
         "results/table01": [table01(profile, seeds)],
         "results/table10": [domain_shift(profile, seeds)],
         "results/sweeps": list(sweeps(profile, seeds).values()),
-        "audit/checklist": [selection(profile, seeds)],
+        "audit/checklist": [selection(profile, seeds), selection(profile, seeds, "cad120")],
         "paper_and_code": [presets(profile, first)],
     }
     return {page: list(dict.fromkeys(r for rows in tables for recipes in rows.values() for r in recipes))

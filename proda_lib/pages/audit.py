@@ -26,6 +26,7 @@ from proda_lib.evaluation.report import (
 )
 from proda_lib.evaluation.robustness import KINDS
 from proda_lib.evaluation.tables import Rows
+from proda_lib.pages import robustness
 from proda_lib.training.runs import Run
 
 #: Lines of the table of the paper's protocol: a control without a video has no a_u.
@@ -33,7 +34,6 @@ LINES: dict[str, Key] = {label: key for label, key in ASKED.items() if not label
 #: Lines of the figure.
 SHOWN = ("a_t, non-distractor", "a_t, both kinds", "a_t, distractor-injected",
          "a_s, non-distractor", "a_s, both kinds", "a_s, distractor-injected")  # fmt: skip
-TITLES = {"non_distractor": "non-distractor", "distractor": "distractor-injected"}
 #: Label-free protocols and what ProDA answers them with; "none" is outside of what training shows.
 PROTOCOLS = ("partition", "self", "scan", "none")
 
@@ -113,29 +113,23 @@ def asked_frame(controls: Controls) -> pd.DataFrame:
 
 def grids(controls: Controls) -> dict[tuple[str, str], Float[np.ndarray, "L L"]]:
     """(title of the kind, control) → a_s in cells (L, i), mean over seeds; NaN where there is no cell."""
-    size = audit.MAX_LABELS
-    found = {}
-    for name in ("rule", "trained"):
-        for kind, title in TITLES.items():
-            grid = np.full((size, size), np.nan)
-            for L in range(1, size + 1):
-                for i in range(1, L + 1):
-                    cell = spread(controls.charades, f"{name}/robustness/{kind}/{L}/{i}")
-                    grid[L - 1, i - 1] = cell.mean
-            found[title, name] = grid
-    return found
+    found = {"DPM": [], "prompt_only": controls.charades}
+    groups = ("prompt-only, rule", "prompt-only, trained")
+    return {(title, group): robustness.grid(found, group, kind)
+            for kind, title in robustness.TITLES.items() for group in groups}  # fmt: skip
 
 
 def label_counts(controls: Controls) -> dict[str, dict[str, Float[np.ndarray, "L"]]]:
-    """Kind → a_s for L = 1, 2, ... as tables 6 and 7 average it over i: the paper's and both controls'."""
+    """Tables 6 and 7 by title: a_s for L = 1, 2, ... as they average it over i, the paper's and both controls'."""
     counts = range(1, audit.MAX_LABELS + 1)
     lines: dict[str, dict[str, np.ndarray]] = {}
     for kind, name in KINDS.items():
         quoted = paper_table(name)
-        lines[kind] = {"paper": np.array([quoted[str(L), "a_s"].mean for L in counts])}
+        found = {"paper": np.array([quoted[str(L), "a_s"].mean for L in counts])}
         for control in ("rule", "trained"):
-            keys = [f"{control}/robustness/{kind}/{L}/mean" for L in counts]
-            lines[kind][control] = np.array([spread(controls.charades, key).mean for key in keys])
+            keys = [f"robustness/{control}/{kind}/{L}/mean" for L in counts]
+            found[control] = np.array([spread(controls.charades, key).mean for key in keys])
+        lines[f"Table {int(name.removeprefix('table'))}, {robustness.TITLES[kind]}"] = found
     return lines
 
 
@@ -148,7 +142,7 @@ def asked_findings(controls: Controls) -> Text:
     sentences = []
     for name in ("rule", "trained"):
         by_kind = {title: spread(controls.charades, f"{name}/{kind}/a_t")
-                   for kind, title in {**TITLES, "both": "both kinds together"}.items()}  # fmt: skip
+                   for kind, title in {**robustness.TITLES, "both": "both kinds together"}.items()}  # fmt: skip
         sides = [f"{cell} on {title} ({'above' if cell.mean > quoted.mean else 'below'})"
                  for title, cell in by_kind.items()]  # fmt: skip
         sentences.append(f"a_t of the prompt alone, {name}, against the paper's {quoted}: {', '.join(sides)}.")
@@ -165,8 +159,7 @@ def asked_findings(controls: Controls) -> Text:
 def label_count_findings(controls: Controls) -> Text:
     """In how many lines of tables 6 and 7 the paper's a_s is above each control's, and by how much on average."""
     sentences = []
-    for kind, lines in label_counts(controls).items():
-        table = f"Table {int(KINDS[kind].removeprefix('table'))} ({TITLES[kind]})"
+    for table, lines in label_counts(controls).items():
         for control in ("rule", "trained"):
             ahead = lines["paper"] - lines[control]
             sentences.append(

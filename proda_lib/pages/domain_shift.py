@@ -32,7 +32,7 @@ def division_table() -> Table:
 
 
 def shift_table(found: Recorded) -> Table:
-    """Each scenario, then mean and variance over the five (of the means over seeds), then the control without a shift."""
+    """Each scenario, mean and variance over the five (of the means over seeds), then the control without a shift."""
     cells = {}
     for column, (model, key) in COLUMNS.items():
         values = [cell(found, f"{model}, {scenario}", key) for scenario in SCENARIOS]

@@ -29,8 +29,8 @@ ATTEMPTS: dict[str, tuple[str, str]] = {
     "a_s, self iterated until the SAP stops changing": ("ProDA", "label_free/self_iterated/a_s/map"),
     "a_s, scan": ("ProDA", "label_free/scan/a_s/map"),
     "a_s, scan, trained with single absent actions too": (SINGLES, "label_free/scan/a_s/map"),
-    "a_s of scan averaged with a_m": ("ProDA", "label_free/scan_with_a_m/a_s/map"),
     "a_s of partition averaged with a_m": ("ProDA", "label_free/partition_with_a_m/a_s/map"),
+    "a_s of scan averaged with a_m": ("ProDA", "label_free/scan_with_a_m/a_s/map"),
     "a_s of scan averaged with a_m, trained with single absent actions too": (
         SINGLES,
         "label_free/scan_with_a_m/a_s/map",

@@ -41,7 +41,7 @@ def variant_dots(found: Recorded, variants: list[str]) -> Figure:
 
 
 def sweep_panels(found: dict[str, Recorded]) -> Figure:
-    """A panel a sweep: three answers against the values, in the order of the table (the default first is put in place)."""
+    """A panel a sweep: three answers against the values, in rising order."""
     columns = 2
     figure, axes = style.subplots(-(-len(found) // columns), columns, height=1.9 * -(-len(found) // columns) + 0.5)
     keys = {title: key for title, (key, _) in PANELS.items()} | {"no_prompt": "a_t/map"}

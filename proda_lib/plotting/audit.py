@@ -1,4 +1,4 @@
-"""What the questions give away: controls by kind of row, by number of labels, and in every cell (L, i)."""
+"""What the questions give away: controls by kind of row and by number of labels, beside the paper's numbers."""
 
 from __future__ import annotations
 
@@ -55,48 +55,24 @@ def controls_by_rows(frame: pd.DataFrame, datasets: Sequence[str], quoted: dict[
     return figure
 
 
-def by_label_count(lines: dict[str, dict[str, Float[np.ndarray, "L"]]], titles: dict[str, str]) -> Figure:
+def by_label_count(lines: dict[str, dict[str, Float[np.ndarray, "L"]]]) -> Figure:
     """a_s over the number of labels L = 1, 2, ...: a panel for each kind, a line for the paper and each control.
 
     Args:
-        lines: kind → ("paper", "rule" or "trained" → values).
-        titles: kind → title of its panel.
+        lines: title of the panel → ("paper", "rule" or "trained" → values).
     """
     figure, axes = style.subplots(1, len(lines), height=2.9, sharex=True, sharey=True)
-    for ax, (kind, found) in zip(axes, lines.items(), strict=True):
+    for ax, (title, found) in zip(axes, lines.items(), strict=True):
         for name, values in found.items():
             marker, colour = LOOK[name]
             label = "ProDA, paper" if name == "paper" else f"prompt only, {name}"
             hollow = {"markersize": 7, "markerfacecolor": "none"} if name == "paper" else {"markersize": 4}
             ax.plot(np.arange(1, len(values) + 1), values, color=colour, marker=marker, label=label, **hollow)
-        ax.set_title(titles[kind], loc="left")
+        ax.set_title(title, loc="left")
         ax.set_xlabel("labels of the video, L")
         ax.grid(axis="y")
     axes[0].set(ylim=(0, 105), ylabel="a_s, mAP (%)")
     axes[0].set_xticks([1, 4, 8, 12, 16])
     handles, labels = axes[0].get_legend_handles_labels()
     figure.legend(handles, labels, loc="outside lower center", ncols=3)
-    return figure
-
-
-def cells(grids: dict[tuple[str, str], Float[np.ndarray, "L L"]]) -> Figure:
-    """Heat maps of cells (L, i): ``grids[title, control]`` with L = 1, 2, ... downwards and i = 1, 2, ... to the right.
-
-    Cells that do not exist (i > L) are NaN and grey. All panels share one scale.
-    """
-    titles = list(dict.fromkeys(title for title, _ in grids))
-    names = list(dict.fromkeys(name for _, name in grids))
-    figure, axes = style.subplots(len(names), len(titles), height=2.5 * len(names), sharex=True, sharey=True)
-    size = next(iter(grids.values())).shape[0]
-    for ax, (name, title) in zip(axes, [(n, t) for n in names for t in titles], strict=True):
-        style.heat_map(ax, grids[title, name], vmin=0, vmax=100)
-        ax.set_title(f"{title}: {name}", loc="left")
-        ticks = range(0, size, 3)
-        ax.set_xticks(ticks, [t + 1 for t in ticks])
-        ax.set_yticks(ticks, [t + 1 for t in ticks])
-    figure.supxlabel("present labels in the SAP, i", fontsize=9)
-    figure.supylabel("labels of the video, L", fontsize=9)
-    bar = figure.colorbar(axes[0].images[0], ax=axes, fraction=0.03, pad=0.02)
-    bar.set_label("a_s, mAP (%)")
-    bar.outline.set_visible(False)
     return figure

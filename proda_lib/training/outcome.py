@@ -14,6 +14,7 @@ from proda_lib.distributed import rank
 from proda_lib.evaluation.attempts import averaged, iterated_self
 from proda_lib.evaluation.localization import FrameScores
 from proda_lib.evaluation.localization_record import ask_about_labels, localization_summary, not_measurable
+from proda_lib.evaluation.parsing import attention_summary, parsing_summary
 from proda_lib.evaluation.prompt_only import class_frequency, frequency_rule_scores, trained_prompt_only_scores
 from proda_lib.evaluation.protocols import PaperProtocol, label_free, paper_protocol, predict, recognition
 from proda_lib.evaluation.robustness import robustness
@@ -41,12 +42,14 @@ class Scores:
         rows: row scores of the paper's protocol by name.
         frames: (V, C, N) frame scores by label-free protocol; its video scores are ``PROTOCOL/a_s``.
         asked: frame scores of one question about each label, by kind of specification.
+        parsing: how well edges and nodes are parsed, where the truth is known (SSG-World).
     """
 
     video: dict[str, np.ndarray]
     rows: dict[str, PaperProtocol] = field(default_factory=dict)
     frames: dict[str, np.ndarray] = field(default_factory=dict)
     asked: dict[str, list[FrameScores]] = field(default_factory=dict)
+    parsing: dict = field(default_factory=dict)
 
 
 def make_fabric(recipe: Recipe, device: str = "cpu", devices: int = 1, num_nodes: int = 1):
@@ -105,7 +108,10 @@ def score_folder(folder: Path, recipe: Recipe, split: Split, device: str) -> Sco
 def score(model: SavedModel, recipe: Recipe, split: Split, device: str) -> Scores:
     """Test scores of a trained model under every protocol that applies to it."""
     if recipe.model != "proda":
-        return Scores({"a_t": predict(model, split.test, recipe, device)})
+        found = Scores({"a_t": predict(model, split.test, recipe, device)})
+        if recipe.model == "encoder_only" and recipe.dataset == "world":
+            found.parsing.update(attention_summary(model, split.test, recipe.frames, device))
+        return found
     paper = paper_protocol(model, split.test, recipe, device)
     free = label_free(model, split.test, recipe, device)
     video = {"a_m": paper.a_m}
@@ -119,7 +125,8 @@ def score(model: SavedModel, recipe: Recipe, split: Split, device: str) -> Score
     asked = {}
     if not not_measurable(split.test):
         asked = ask_about_labels(model, split.test, recipe, free.get("scan"), device)
-    return Scores(video, {"paper": paper}, frames, asked)
+    parsing = parsing_summary(model, split.test, recipe.frames, device) if recipe.dataset == "world" else {}
+    return Scores(video, {"paper": paper}, frames, asked, parsing)
 
 
 def _prompt_only(recipe: Recipe, split: Split) -> Scores:
@@ -167,6 +174,8 @@ def summarise(recipe: Recipe, splits: Sequence[Split], scores: Sequence[Scores])
         metrics["robustness"] = regrouped
     if recipe.model in ("proda", "prompt_only"):
         metrics["localization"] = _localization(test, video, scores)
+    if scores[0].parsing:
+        metrics["parsing"] = scores[0].parsing
     kept = {**video, "labels": np.stack([graph.multi_hot() for fold in test for graph in fold])}
     if recipe.model == "proda":
         kept |= {f"paper/{name}": getattr(rows["paper"], name) for name in ("a_t", "labels", "video")}

@@ -172,8 +172,8 @@ def update(run: Run, device: str = "cpu") -> Run:
 def _rescore(run: Run, device: str) -> tuple[dict, dict[str, np.ndarray]]:
     recipe, folder = run.recipe, run._folder()
     if recipe.model not in NETWORK_NAMES:
-        raise CheckpointError(f"run {run.name}: found no weights (model {recipe.model}), expected those of a network; delete "
-                              "its folder and make it again")  # fmt: skip
+        found, expected = f"no weights (model {recipe.model})", "those of a network; delete its folder, make it again"
+        raise CheckpointError(f"run {run.name}: found {found}, expected {expected}")
     splits = _splits(recipe)
     with reproducible(device):
         scores = [score_folder(folder / f"fold{i}", recipe, split, device) for i, split in enumerate(splits)]

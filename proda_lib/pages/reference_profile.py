@@ -1,0 +1,89 @@
+"""How the profile "reference" was fixed: every setting that was tried, and the spread of the one that was taken."""
+
+from __future__ import annotations
+
+import json
+
+import pandas as pd
+from matplotlib.figure import Figure
+
+from proda_lib.evaluation.grid import Recorded
+from proda_lib.evaluation.report import Spread, Table
+from proda_lib.paths import results_root
+from proda_lib.plotting import style
+
+SETTINGS = ("width", "train_videos", "batch_videos", "specs_per_video", "pretrain_lr", "feature_scale")
+
+
+def tries() -> list[dict]:
+    """``results/profiles.json``: name, model, settings, steps, losses; validation mAP where an epoch was finished."""
+    return json.loads((results_root() / "profiles.json").read_text())["tries"]
+
+
+def tried_table() -> Table:
+    """A line a try: its settings, how far it went, and the loss of a_t there."""
+    lines = []
+    for entry in tries():
+        settings = entry["settings"]
+        other = ", ".join(f"{k} = {v}" for k, v in settings.items() if k not in SETTINGS)
+        pairs = entry["steps"][-1] * settings["batch_videos"] * settings["specs_per_video"]
+        validation = entry.get("validation", {}).get("val_a_t")
+        lines.append([entry["model"], *(str(settings[k]) for k in SETTINGS), other or "–", entry["steps"][-1],
+                      str(pairs) if entry["model"] == "proda" else "–", f"{entry['losses']['a_t'][-1]:.3f}",
+                      "–" if validation is None else f"{validation:.1f}"])  # fmt: skip
+    columns = ["model", *SETTINGS, "other", "steps", "pairs", "loss of a_t", "val a_t"]
+    frame = pd.DataFrame(lines, columns=columns, index=pd.Index([e["name"] for e in tries()], name="try"))
+    note = "Stage 1, seed 0, one thread. The tries were stopped as soon as their course was clear, but for those with a"
+    return Table(frame, f"{note} validation mAP.")
+
+
+def tried_curves() -> Figure:
+    """Loss of a_t against (video, specification) pairs, a line a try of ProDA."""
+    figure, (ax,) = style.subplots(height=3.4)
+    entries = [entry for entry in tries() if entry["model"] == "proda"]
+    for i, entry in enumerate(entries):
+        each = entry["settings"]["batch_videos"] * entry["settings"]["specs_per_video"]
+        pairs = [step * each / 1000 for step in entry["steps"]]
+        inside = entry["settings"]["feature_scale"] < 1
+        label = (
+            f"{entry['name']}, {entry['settings']['batch_videos']} videos a step, lr {entry['settings']['pretrain_lr']}"
+        )
+        ax.plot(pairs, entry["losses"]["a_t"], marker="os^Dv"[i % 5], markersize=3, label=label,
+                color=style.VERMILION if inside else style.GREY if entry["settings"].get("rec", True) else style.BLUE,
+                linestyle=["-", "--", ":", "-."][i % 4])  # fmt: skip
+    ax.set(xlabel="thousand (video, specification) pairs", ylabel="loss of $a_t$", xscale="log")
+    ax.grid(axis="both")
+    figure.legend(loc="outside lower center", ncols=2, fontsize=7)
+    return figure
+
+
+def validation_table(found: Recorded, row: str) -> Table:
+    """The default recipe's best epoch on held-out training videos, over seeds."""
+    lines = {}
+    for stage, names in (("pretrain", ("a_s", "a_u", "a_t")), ("posttrain", ("a_t", "a_m"))):
+        for name in names:
+            values = []
+            for run in found.runs.get(row, []):
+                epochs = [c for c in run.curves if c["stage"] == stage]
+                values.append(max(epochs, key=lambda c: c["score"])[f"val_{name}"])
+            lines[f"{name}, after {stage}"] = Spread(tuple(values), blank="not run")
+    frame = pd.DataFrame({"validation mAP": list(lines.values())}, index=pd.Index(list(lines), name="answer"))
+    return Table(frame, f"{found.note} Paper's protocol on 10 % of the training videos, held out.")
+
+
+def learning_curves(found: Recorded, row: str) -> Figure:
+    """Losses of both stages against the epoch, a line a seed."""
+    figure, axes = style.subplots(1, 2, height=2.8)
+    for ax, stage, names in zip(axes, ("pretrain", "posttrain"), (("a_s", "a_u", "a_t"), ("a_t", "a_m")), strict=True):
+        for name, colour in zip(names, style.COLOURS, strict=False):
+            for i, run in enumerate(found.runs.get(row, [])):
+                traces = [c["trace"] for c in run.curves if c["stage"] == stage]
+                x = [e for t in traces for e in t["epoch"]]
+                ax.plot(
+                    x, [v for t in traces for v in t[name]], color=colour, linewidth=1, label=name if not i else None
+                )
+        ax.set(title={"pretrain": "stage 1", "posttrain": "stage 2"}[stage], xlabel="epoch", ylabel="loss")
+        ax.grid(axis="y")
+        if ax.get_legend_handles_labels()[0]:
+            ax.legend()
+    return figure

@@ -1,0 +1,172 @@
+"""The grid: pages read runs and never train, commands make the recipe they stand for, names decide what is missing."""
+
+import dataclasses
+import json
+import re
+import shlex
+import subprocess
+import sys
+from pathlib import Path
+
+import nbformat
+import numpy as np
+import pytest
+from grid import Plan, digest, shown
+from sklearn.metrics import average_precision_score
+from typer.testing import CliRunner
+
+from proda_lib.cli import app
+from proda_lib.datasets.registry import NAMES
+from proda_lib.evaluation import grid, paired, tables
+from proda_lib.evaluation.charades import mean_average_precision
+from proda_lib.evaluation.report import paper_table
+from proda_lib.training import runs
+from proda_lib.training.recipe import Recipe, command, make_recipe
+
+ROOT = Path(__file__).parents[1]
+TABLES = {
+    "table01": tables.table01,
+    "table03": tables.table03,
+    "table04": tables.table04,
+    "table05": tables.table05,
+    "label_free": tables.label_free,
+    "selection": tables.selection,
+}
+
+
+@pytest.fixture
+def empty(tmp_path, monkeypatch):
+    monkeypatch.setenv("PRODA_RUNS", str(tmp_path / "runs"))
+
+
+def record(recipe: Recipe, metrics: dict) -> None:
+    folder = runs.runs_root() / runs.run_name(recipe)
+    folder.mkdir(parents=True)
+    content = {"name": folder.name, "recipe": dataclasses.asdict(recipe), "metrics": metrics, "data": "world-1",
+               "videos": [{"train": 1, "test": 1}]}  # fmt: skip
+    (folder / "record.json").write_text(json.dumps(content))
+
+
+@pytest.mark.parametrize("name", TABLES)
+def test_a_page_reads_what_is_there_and_names_what_is_not(empty, monkeypatch, name):
+    monkeypatch.setattr(runs, "get", lambda *a: pytest.fail("a page of the grid must not train"))
+    rows = TABLES[name]("smoke", (0, 1))
+    first = next(iter(rows))
+    record(rows[first][1], {"a_m": {"map": 12.5}})
+    found = grid.recorded(TABLES[name], "smoke", (0, 1))
+    assert [r.recipe.seed for r in found.runs[first]] == [1] and found.missing[first] == [rows[first][0]]
+    assert str(grid.cell(found, first, "a_m/map")) == "12.5"
+    assert str(grid.cell(found, first, "no such/metric")) == "–"
+    assert all(str(grid.cell(found, row, "a_m/map")) == "not run" for row in rows if not found.runs[row])
+    assert "were not run yet" in found.note
+
+
+def test_without_runs_of_a_profile_the_reference_records_are_read_and_named(empty):
+    found = grid.recorded(tables.table03, "paper", (0,))
+    assert "committed records of profile reference" in found.source
+    assert {r.recipe.profile for group in found.runs.values() for r in group} <= {"reference"}
+
+
+def all_recipes(profile: str) -> list[Recipe]:
+    return [recipe for found in tables.by_page(profile, (0, 1)).values() for recipe in found]
+
+
+@pytest.mark.parametrize("profile", ["quick", "reference"])
+def test_a_command_makes_its_recipe(monkeypatch, profile):
+    asked = []
+    monkeypatch.setattr(runs, "get", lambda recipe, *a: asked.append(recipe))
+    monkeypatch.setattr("proda_lib.cli._show", lambda run: None)
+    recipes = list(dict.fromkeys(all_recipes(profile)))
+    for recipe in recipes:
+        words = shlex.split(command(recipe))
+        result = CliRunner().invoke(app, words[1:])
+        assert words[0] == "proda" and result.exit_code == 0, result.output
+    assert asked == recipes
+
+
+def test_a_setting_that_is_new_leaves_old_names_alone():
+    recipe = make_recipe("quick")
+    renamed = {runs.run_name(recipe), runs.run_name(dataclasses.replace(recipe, missing=0.0))}
+    assert len(renamed) == 1 and runs.run_name(dataclasses.replace(recipe, missing=0.1)) not in renamed
+
+
+def test_plan_names_each_run_once_with_a_command_and_goes_by_names_only():
+    plan = Plan("reference", (0, 1, 2))
+    needed = [name for names in plan.pages.values() for name in names]
+    assert set(needed) == set(plan.recipes) and len(plan.recipes) < len(needed)
+    assert all(re.fullmatch(r"results/runs/[a-z0-9_]+-[a-z0-9_]+-[0-9a-f]{12}\.json", plan.record(n)) for n in needed)
+    assert all(plan.recipes[n].dataset in NAMES for n in needed)
+
+
+def test_a_committed_page_is_stale_once_its_records_change(monkeypatch, tmp_path):
+    plan = Plan("reference", (0,))
+    page, names = next((p, n) for p, n in plan.pages.items() if (ROOT / f"book/{p}.ipynb").exists())
+    notebook = nbformat.read(ROOT / f"book/{page}.ipynb", as_version=4)
+    notebook.metadata["proda"] = {"records": {n: digest(ROOT / f"results/runs/{n}.json") for n in names}}
+    assert shown(notebook) == notebook.metadata["proda"]["records"]
+    monkeypatch.setattr("grid.nbformat.read", lambda *a, **k: notebook)
+    assert page not in plan.stale_pages
+    notebook.metadata["proda"]["records"][names[0]] = "0" * 12
+    assert page in Plan("reference", (0,)).stale_pages
+
+
+def test_snakemake_plans_what_has_no_record(tmp_path):
+    name = runs.run_name(tables.sweeps("reference", (0,))["candidate prompts, T"]["1"][0])
+    call = [sys.executable, "-m", "snakemake", "-n", f"results/runs/{name}.json"]
+    found = subprocess.run(call, cwd=ROOT, capture_output=True, text=True, check=False)
+    there = (ROOT / f"results/runs/{name}.json").exists()
+    assert found.returncode == 0, found.stderr
+    assert ("Nothing to be done" in found.stdout + found.stderr) == there
+
+
+def test_every_table_of_the_paper_is_there_as_numbers():
+    for number in range(1, 14):
+        table = paper_table(f"table{number:02d}")
+        assert len(table) >= 3, number
+    assert paper_table("table05")["②", "a_m"].mean == 8.03  # the row that everybody quotes
+
+
+# --- paired differences -----------------------------------------------------------------------------------------------
+
+
+def scores(seed: int, rows: int = 40, classes: int = 5):
+    rng = np.random.default_rng(seed)
+    truth = rng.random((rows, classes)) < 0.3
+    return rng.normal(size=truth.shape) + truth, truth
+
+
+def test_weights_of_one_give_the_official_mean():
+    values, truth = scores(1)
+    order = np.argsort(-values, axis=0, kind="stable")
+    expected = mean_average_precision(values, truth, empty="skip").map
+    assert paired.weighted_map(order, truth, np.ones(len(truth))) == pytest.approx(expected, abs=1e-12)
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_weights_count_rows_as_scikit_learn_does(seed):
+    values, truth = scores(seed)
+    weights = np.random.default_rng(seed).integers(0, 4, size=len(truth)).astype(float)
+    order = np.argsort(-values, axis=0, kind="stable")
+    kept = [c for c in range(truth.shape[1]) if weights[truth[:, c]].sum()]
+    expected = np.mean([average_precision_score(truth[:, c], values[:, c], sample_weight=weights) for c in kept])
+    assert paired.weighted_map(order, truth, weights) == pytest.approx(expected, abs=1e-12)
+
+
+def test_interval_of_a_model_with_itself_is_nothing_and_of_a_better_one_above_it():
+    noisy, truth = scores(2, rows=200)
+    video = np.repeat(np.arange(50), 4)
+    same = paired.bootstrap([noisy], [noisy], [truth], [video], samples=30)
+    assert (same.difference, same.low, same.high) == (0, 0, 0)
+    better = paired.bootstrap([noisy + 2 * truth], [noisy], [truth], [video], samples=50)
+    assert 0 < better.low < better.difference < better.high
+    assert str(better).startswith("+")
+
+
+def test_interval_resamples_videos_and_not_rows():
+    """Rows that repeat a video add nothing: the interval must be as wide as with one row a video."""
+    values, truth = scores(3, rows=60)
+    other, _ = scores(4, rows=60)
+    once = paired.bootstrap([values], [other], [truth], [np.arange(60)], samples=40)
+    thrice = paired.bootstrap(*([np.repeat(x, 3, axis=0)] for x in (values, other, truth)),
+                              [np.repeat(np.arange(60), 3)], samples=40)  # fmt: skip
+    assert thrice.high - thrice.low > 0.8 * (once.high - once.low)
