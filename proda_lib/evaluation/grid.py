@@ -100,7 +100,10 @@ def commands(found: Recorded) -> Table:
     """The command that makes each cell again, run or not run yet."""
     lines = []
     for row, group in found.runs.items():
-        recipes = [(run.recipe, run.name) for run in group] + [(r, "not run") for r in found.missing.get(row, [])]
-        lines += [(row, recipe.seed, state, command(recipe)) for recipe, state in recipes]
+        for run in group:
+            threads = run.record["hardware"].get("threads")
+            prefix = f"OMP_NUM_THREADS={threads} " if threads else ""
+            lines.append((row, run.recipe.seed, run.name, prefix + command(run.recipe)))
+        lines += [(row, recipe.seed, "not run", command(recipe)) for recipe in found.missing.get(row, [])]
     frame = pd.DataFrame(lines, columns=["row", "seed", "record", "command"]).drop_duplicates("command")
     return Table(frame.set_index("row"), "The same command gives the same numbers, bit for bit on the same machine.")

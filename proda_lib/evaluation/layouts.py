@@ -27,7 +27,6 @@ from proda_lib.evaluation.report import (
     spread,
     without_empty_lines,
 )
-from proda_lib.evaluation.tables import table03, world_controls
 from proda_lib.models.config import RELEASED, ModelConfig, with_preset
 from proda_lib.training.recipe import Recipe
 
@@ -265,50 +264,3 @@ def hit_rate_finding(rates: Sequence[HitRates]) -> str:
     marked = ", ".join(f"{share:.0f} % at θ {theta:g}" for share, theta in zip(all_found, THRESHOLDS, strict=True))
     sentence = f"{count}: {', '.join(where)}." if where else f"{count}."
     return f"{sentence} The frame scores mark every frame themselves in {marked} of the pairs."
-
-
-#: The headline numbers: (panel, line) → row of the tables in :func:`headline`, key.
-HEADLINE: dict[str, dict[str, tuple[str, Key]]] = {
-    "question built from the test labels": {
-        "ProDA, a_t": ("DPM", "paper/both/a_t"),
-        "prompt only, trained": ("prompt_only", "trained/both/a_t"),
-        "prompt only, rule": ("prompt_only", "rule/both/a_t"),
-    },
-    "no test label in the question": {
-        "ProDA, a_s by partition": ("DPM", "label_free/partition/a_s/map"),
-        "ProDA, a_m": ("DPM", "a_m/map"),
-        "no_prompt": ("no_prompt", "a_t/map"),
-        "encoder only": ("encoder_only", "a_t/map"),
-        "relation histogram": ("logistic", "relation_histogram/map"),
-        "relation histogram by object": ("logistic", "object_relation_histogram/map"),
-        "class frequency": ("prompt_only", "frequency/map"),
-    },
-}
-
-
-def headline_records(seeds: Sequence[int]) -> RunRows:
-    """The committed records behind the headline numbers; empty if none is committed yet."""
-    return report.committed_runs({**world_controls("reference", seeds), **table03("reference", seeds)})
-
-
-def headline(found: RunRows) -> Table:
-    """The main numbers on SSG-World as one column, in two groups that must not be compared with each other."""
-    lines = {(panel, line): spread(found.get(row, []), key)
-             for panel, rows in HEADLINE.items() for line, (row, key) in rows.items()}  # fmt: skip
-    frame = pd.DataFrame({"mAP": list(lines.values())}, index=pd.MultiIndex.from_tuples(lines))
-    return Table(without_empty_lines(frame), f"{setting(found)} {RULES}")
-
-
-def headline_findings(found: RunRows) -> Text:
-    """Differences between the headline numbers, seed by seed."""
-    pairs = [
-        ("ProDA", "the trained prompt-only control", "a_t, question built from labels", "DPM", "paper/both/a_t",
-         "prompt_only", "trained/both/a_t"),
-        ("ProDA", "no_prompt", "a_s by partition against no_prompt", "DPM", "label_free/partition/a_s/map",
-         "no_prompt", "a_t/map"),
-        ("a_m", "class frequency", "a_m against class frequency", "DPM", "a_m/map", "prompt_only", "frequency/map"),
-    ]  # fmt: skip
-    return bullets(
-        compare(name, other, measure, differences(found.get(row, []), found.get(other_row, []), key, other_key))
-        for name, other, measure, row, key, other_row, other_key in pairs
-    )

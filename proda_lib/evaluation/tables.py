@@ -31,7 +31,7 @@ _MANY_VIDEOS = {"train_videos": 16000, "test_videos": 300, "width": 64, "batch_v
 
 
 def world_controls(profile: str, seeds: Sequence[int] = (0,)) -> Rows:
-    """What makes SSG-World a benchmark: ``no_prompt`` whole, shuffled, without relations; and simpler models.
+    """What makes SSG-World a benchmark: ``no_prompt`` whole, shuffled, without relations; simpler models; ProDA.
 
     In profile "reference" on 16,000 training videos: to use the order of the frames takes so many.
     """
@@ -42,6 +42,7 @@ def world_controls(profile: str, seeds: Sequence[int] = (0,)) -> Rows:
         "encoder_only": {"model": "encoder_only"},
         "logistic": {"model": "logistic"},
         "prompt_only": {"model": "prompt_only"},
+        "ProDA": {},
     }
     many = _MANY_VIDEOS if profile == "reference" else {}
     return _rows(profile, seeds, {name: {**many, **row} for name, row in rows.items()})
