@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import numpy as np
 import pandas as pd
 
-from proda_lib.evaluation import cad120_controls, report
+from proda_lib.evaluation import cad120_controls
 from proda_lib.evaluation.localization import THRESHOLDS, HitRates
 from proda_lib.evaluation.report import (
     Gathered,
