@@ -2,7 +2,8 @@
 
 Both sides are timed in one process, in turn. ``ratio`` is reference / ours (for matmul_fraction: ours / reference), so
 larger is better in every row; the spread is the interquartile range over the median, the larger one of the two sides.
-Without --quick the file also gets the points of a roofline, cost curves, and rows that have no yardstick.
+Without --quick the file also gets the points of a roofline, cost curves, and rows that have no yardstick. With --only,
+rows of FILE that were not asked for stay as they are.
 """
 
 from __future__ import annotations
@@ -62,6 +63,22 @@ def choose(pattern: str, quick: bool) -> set[str]:
     return wanted
 
 
+def merged(old: dict, new: dict) -> dict:
+    """The file ``old`` with the rows of ``new`` in place of its own; each new row notes its commit.
+
+    Raises:
+        SystemExit: ``old`` is of another machine or other versions.
+    """
+    same = ("cpu", "cores", "threads", "python", "torch", "device")
+    if found := [key for key in same if old["machine"][key] != new["machine"][key]]:
+        raise SystemExit(f"--json: the file is of another machine ({', '.join(found)} differ); name another file")
+    rows = {row["name"]: row for row in old["rows"]}
+    for row in new["rows"]:
+        note = "; ".join(filter(None, (row["note"], f"commit {new['machine']['commit']}")))
+        rows[row["name"]] = {**row, "note": note}
+    return {**old, "rows": list(rows.values()), **{key: new[key] for key in ("roofline", "curves") if new[key]}}
+
+
 def main() -> None:
     parser = argparse.ArgumentParser("python -m benchmarks", description="The library against its yardsticks.")
     parser.add_argument("--quick", action="store_true", help="few repeats, the compared rows only; under three minutes "
@@ -97,6 +114,8 @@ def main() -> None:
     if given.json:
         written = {"machine": {**machine, **rates(given.device)}, "rows": [dataclasses.asdict(row) for row in rows],
                    "roofline": roofline, "curves": cost}  # fmt: skip
+        if given.only != "*" and given.json.exists():
+            written = merged(json.loads(given.json.read_text()), written)
         given.json.parent.mkdir(parents=True, exist_ok=True)
         given.json.write_text(json.dumps(written, indent=2) + "\n")
 

@@ -1,11 +1,15 @@
-"""What else takes time: making the world, importing the library, starting the command, loading batches."""
+"""What else takes time: the world, importing the library, starting the command, loading batches, building the book."""
 
 from __future__ import annotations
 
 import functools
+import os
+import shutil
 import subprocess
 import sys
+import tempfile
 from collections.abc import Callable, Collection
+from pathlib import Path
 
 import torch
 
@@ -15,6 +19,7 @@ from benchmarks.measure import Sample, seconds, side_by_side
 from benchmarks.workload import TrainStep, Workload
 from proda_lib.datasets import world
 from proda_lib.models.proda import ProDA
+from proda_lib.paths import project_root
 from proda_lib.training.data import epoch_loader
 from proda_lib.training.recipe import Recipe, make_recipe
 
@@ -75,6 +80,27 @@ def loading_row(repeats: int, device: str = "cpu", recipe: Recipe | None = None,
                (turns, turns), note)  # fmt: skip
 
 
+def site_row() -> Row:
+    """Seconds of ``jupyter-book build book/``, into an empty folder; executes nothing."""
+    command = [Path(sys.executable).parent / "jupyter-book", "build", "-q", "book/", "--path-output"]
+    with tempfile.TemporaryDirectory() as folder:
+        took = seconds(lambda: subprocess.run([*command, folder], cwd=project_root(), capture_output=True, check=True))
+    return Row("jupyter_book_build", "jupyter-book build book/", "s", None, took, None, None, (1,))
+
+
+def book_row() -> Row:
+    """Seconds of ``make book`` in a fresh clone whose environment is installed (this one's is lent to it)."""
+    with tempfile.TemporaryDirectory() as folder:
+        clone = Path(folder) / "clone"
+        subprocess.run(["git", "clone", "-q", project_root(), clone], check=True)
+        (clone / ".venv").symlink_to(Path(sys.prefix))
+        (clone / "build").mkdir()
+        shutil.copy(clone / "requirements.lock", clone / "build/.installed")  # newer than what it depends on
+        own = {**os.environ, "PYTHONPATH": str(clone)}
+        took = seconds(lambda: subprocess.run(["make", "book"], cwd=clone, env=own, capture_output=True, check=True))
+    return Row("make_book", "fresh clone, profile quick", "s", None, took, None, None, (1,), "environment installed")
+
+
 def python(code: str, *arguments: str) -> str:
     """What a fresh interpreter prints."""
     return subprocess.run([sys.executable, "-c", code, *arguments], capture_output=True, text=True, check=True).stdout
@@ -86,6 +112,8 @@ OTHERS: dict[str, Callable[..., Row]] = {
     "import_proda_lib": lambda repeats, device: import_row(repeats),
     "cli_help": lambda repeats, device: help_row(repeats),
     "data_loading": lambda repeats, device: loading_row(repeats, device),
+    "jupyter_book_build": lambda repeats, device: site_row(),
+    "make_book": lambda repeats, device: book_row(),
 }
 
 

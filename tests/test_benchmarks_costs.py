@@ -130,7 +130,7 @@ def test_the_whole_file(monkeypatch, tmp_path):
     written = json.loads(path.read_text())
     assert set(written) == {"machine", "rows", "roofline", "curves"}
     assert {"name", "size", "reference", "ours", "ratio", "unit", "spread"} <= set(written["rows"][0])
-    assert [row["name"] for row in written["rows"]][-5:] == list(others.OTHERS)
+    assert [row["name"] for row in written["rows"]][-len(others.OTHERS) :] == list(others.OTHERS)
     assert {p["name"] for p in written["roofline"]} == {f"{side}@d256" for side in SIDES}
     assert [row["axis"] for row in written["curves"]] == ["videos"]
     record = Record.read(path)
@@ -142,3 +142,19 @@ def test_what_is_asked_for():
     assert command.choose("cli_help", quick=False) == {"cli_help"}
     assert command.choose("*", quick=True) == set(cases.NAMES)
     assert "train_step_sparse_fair@d768" in command.choose("roofline", quick=False)
+
+
+def test_rows_that_were_not_asked_for_stay_in_the_file():
+    machine = {"cpu": "x", "cores": 2, "threads": 2, "python": "3", "torch": "2", "device": "cpu", "commit": "aaa"}
+    old = {"machine": machine, "rows": [{"name": "a", "ours": 1, "note": ""}, {"name": "b", "ours": 2, "note": ""}],
+           "roofline": [1], "curves": [2]}  # fmt: skip
+    new = {"machine": {**machine, "commit": "bbb"}, "rows": [{"name": "b", "ours": 3, "note": "n"}], "roofline": [],
+           "curves": []}  # fmt: skip
+    found = command.merged(old, new)
+    assert [(row["name"], row["ours"], row["note"]) for row in found["rows"]] == [
+        ("a", 1, ""),
+        ("b", 3, "n; commit bbb"),
+    ]
+    assert (found["machine"], found["roofline"], found["curves"]) == (machine, [1], [2])
+    with pytest.raises(SystemExit, match="torch"):
+        command.merged(old, {**new, "machine": {**machine, "torch": "3"}})

@@ -3,7 +3,9 @@
 import json
 from pathlib import Path
 
+import nbformat
 import pytest
+from grid import Plan, records_of, shown
 
 from proda_lib.evaluation.tables import by_page, world_controls
 from proda_lib.training import runs
@@ -31,6 +33,13 @@ def test_record_is_what_its_name_says(path):
 def test_every_record_is_shown_on_a_page():
     shown = {runs.run_name(recipe) for recipes in by_page().values() for recipe in recipes}
     assert RECORDS and {path.stem for path in RECORDS} <= shown
+
+
+@pytest.mark.parametrize("page", Plan().pages)
+def test_page_was_executed_with_the_records_of_today(page):
+    """The numbers of a committed page are those of the committed records: run `make refresh` after new ones."""
+    notebook = nbformat.read(ROOT / f"book/{page}.ipynb", as_version=4)
+    assert shown(notebook) == records_of(page)
 
 
 def test_prompt_free_answer_beats_class_frequency_on_the_world():

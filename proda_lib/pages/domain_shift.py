@@ -9,7 +9,7 @@ import pandas as pd
 from proda_lib.datasets.scenarios import TEST_SCENES
 from proda_lib.evaluation.grid import Recorded, cell
 from proda_lib.evaluation.layouts import RULES
-from proda_lib.evaluation.report import Key, Spread, Table, Text, bullets, paper_table
+from proda_lib.evaluation.report import Key, Spread, Table, Text, bullets
 
 #: Column → (model, key).
 COLUMNS: dict[tuple[str, str], tuple[str, Key]] = {
@@ -43,13 +43,6 @@ def shift_table(found: Recorded) -> Table:
         cells[column] = [*values, mean, variance, cell(found, f"{model}, {FREE}", key)]
     index = pd.Index([*SCENARIOS, "mean of the five", "variance of the five", FREE], name="split")
     return Table(pd.DataFrame(cells, index=index), f"{found.note} {RULES}")
-
-
-def quoted_table() -> Table:
-    """Table 11, as the paper has it: Charades, mean over the five splits."""
-    rows = {row: value for (row, _), value in paper_table("table11").items()}
-    frame = pd.DataFrame({"mAP": list(rows.values())}, index=pd.Index(list(rows), name="method"))
-    return Table(frame, "mAP in percent on Charades, both csv files pooled and split by scene: quoted, not compared.")
 
 
 def shift_findings(found: Recorded) -> Text:

@@ -6,7 +6,7 @@ import pandas as pd
 
 from proda_lib.evaluation.grid import Recorded, cell
 from proda_lib.evaluation.layouts import RULES
-from proda_lib.evaluation.report import Spread, Table, Text, bullets, compare, differences, paper_table
+from proda_lib.evaluation.report import Table, Text, bullets, compare, differences
 
 #: Line → (row, key), in two groups that must not be compared with each other.
 LINES: dict[tuple[str, str], tuple[str, str]] = {
@@ -31,20 +31,6 @@ def recognition_table(found: Recorded) -> Table:
     spreads = [cell(found, row, key) for row, key in LINES.values()]
     frame = pd.DataFrame({"mAP": spreads}, index=pd.MultiIndex.from_tuples(LINES))
     return Table(frame, f"{found.note} {RULES}")
-
-
-def quoted_table() -> Table:
-    """The rows of the paper's table 1, by what a method sees: quoted, not compared."""
-    rows: dict[str, dict[str, Spread]] = {}
-    for (method, modality), value in paper_table("table01").items():
-        rows.setdefault(method, {})[modality] = value
-    columns = list(dict.fromkeys(modality for cells in rows.values() for modality in cells))
-    cells = {column: [row.get(column, Spread()) for row in rows.values()] for column in columns}
-    frame = pd.DataFrame(cells, index=pd.Index(list(rows), name="method"))
-    return Table(
-        frame,
-        "mAP in percent on Charades, as the paper's table 1 has them: from real video, with pre-trained features.",
-    )
 
 
 def recognition_findings(found: Recorded) -> Text:
