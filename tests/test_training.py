@@ -230,3 +230,29 @@ def test_paths_stay_inside(store):
     run = runs.get(make_recipe("smoke", **TINY, model="logistic"))
     text = (run.folder / "record.json").read_text()
     assert str(Path.home()) not in text and str(Path.cwd()) not in text
+
+
+def test_a_run_is_scored_between_its_stages_and_can_be_scored_again(store):
+    run = runs.get(make_recipe("smoke", **TINY))
+    assert (run.folder / "fold0/pretrained/model.safetensors").exists()
+    before, after = run.metrics["pretrain"]["both"], run.metrics["paper"]["both"]
+    assert before["a_s"] == after["a_s"], "stage 2 leaves the a_s branch alone"
+    assert before["a_t"] != after["a_t"], "stage 2 trains the head of a_t"
+    record = json.loads((run.folder / "record.json").read_text())
+    record["metrics"] = {"paper": {}}  # as if scored by an older library
+    (run.folder / "record.json").write_text(json.dumps(record))
+    again = runs.update(runs.named(run.name))
+    assert again.metrics == run.metrics and again.record["seconds"] == run.record["seconds"]
+    assert again.record["scored"]["commit"] == runs.commit()
+
+
+def test_a_control_without_weights_cannot_be_scored_again(store):
+    run = runs.get(make_recipe("smoke", **TINY, model="prompt_only"))
+    with pytest.raises(CheckpointError, match="no weights"):
+        runs.update(run)
+
+
+@pytest.mark.parametrize("model", ["token_transformer", "frame_gcn", "gpnn", "relation_lstm"])
+def test_baselines_train_as_the_controls_do(store, model):
+    run = runs.get(make_recipe("smoke", **TINY, model=model))
+    assert 0 < run.metrics["a_t"]["map"] <= 100 and runs.evaluate(run) == run.metrics
