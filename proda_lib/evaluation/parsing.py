@@ -61,7 +61,7 @@ def parsing_summary(
     """
     model.eval()
     tally = Tally()
-    for part, batch in _parts(graphs[:videos], frames, device):
+    for part, batch in _parts(model, graphs[:videos], frames, device):
         with torch.no_grad():
             encoded = model.encode(batch)
         actions, row_video = _questions(part)
@@ -90,20 +90,22 @@ def attention_summary(
     """
     model.eval()
     tally = Tally()
-    for part, batch in _parts(graphs[:videos], frames, device):
+    for part, batch in _parts(model, graphs[:videos], frames, device):
         scores = unprompted_scores(model, batch)
         for action, video in zip(*_questions(part), strict=True):
             tally.add(part[video], action, scores[video])
     return tally.summary()
 
 
-def _parts(graphs: Sequence[SceneGraph], frames: int, device) -> Iterator[tuple[list[SceneGraph], SceneGraphBatch]]:
+def _parts(
+    model: torch.nn.Module, graphs: Sequence[SceneGraph], frames: int, device
+) -> Iterator[tuple[list[SceneGraph], SceneGraphBatch]]:
     known = [g.sample_frames(frames) for g in graphs if g.carriers is not None and len(g.labels)]
     if not known:
         raise DataError("parsing", "carriers", "no graph with carriers and a label", "graphs of SSG-World")
     for first in range(0, len(known), VIDEOS_AT_ONCE):
         part = known[first : first + VIDEOS_AT_ONCE]
-        yield part, collate(part).to(device)
+        yield part, collate(part).to(device, dtype=next(model.parameters()).dtype)
 
 
 def _questions(part: Sequence[SceneGraph]) -> tuple[Int[np.ndarray, "R"], Int[np.ndarray, "R"]]:

@@ -114,7 +114,8 @@ def action_features(
     present = np.stack([graph.multi_hot() for graph in sampled])[shown, actions]
     feature = np.empty((len(actions), model.config.width), dtype=np.float32)
     for first in range(0, len(sampled), VIDEOS_AT_ONCE):
-        batch = collate(sampled[first : first + VIDEOS_AT_ONCE]).to(device)
+        part = sampled[first : first + VIDEOS_AT_ONCE]
+        batch = collate(part).to(device, dtype=next(model.parameters()).dtype)
         encoded = model.encode(batch)
         questions = np.flatnonzero((shown >= first) & (shown < first + VIDEOS_AT_ONCE))
         for start in range(0, len(questions), ROWS_AT_ONCE):
