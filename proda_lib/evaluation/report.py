@@ -114,9 +114,10 @@ def bullets(sentences: Iterable[str]) -> Text:
 # --- runs -------------------------------------------------------------------------------------------------------------
 
 
-def get_runs(rows: Rows, device: str = "cpu") -> RunRows:
-    """The runs of each row: read if they are there, else trained."""
-    return {name: [runs.get(recipe, device) for recipe in recipes] for name, recipes in rows.items()}
+def get_runs(rows: Rows, device: str = "cpu", weights: bool = False) -> RunRows:
+    """The runs of each row: read if they are there, else trained. Without ``weights`` a committed record will do."""
+    make = runs.get if weights else runs.get_numbers
+    return {name: [make(recipe, device) for recipe in recipes] for name, recipes in rows.items()}
 
 
 def committed_runs(rows: Rows) -> RunRows:
