@@ -9,7 +9,7 @@ import pandas as pd
 from proda_lib.evaluation import audit, grid, tables
 from proda_lib.evaluation.grid import Recorded, cell
 from proda_lib.evaluation.layouts import RULES
-from proda_lib.evaluation.report import Key, Spread, Table, differences, ordering, paper_table
+from proda_lib.evaluation.report import Key, Spread, Table, differences, paper_table
 
 #: The main numbers: (panel, line) → (row of table 1, key).
 HEADLINE: dict[tuple[str, str], tuple[str, Key]] = {
@@ -50,8 +50,10 @@ def summary(seeds: Sequence[int]) -> Table:
     ]
     frame = pd.DataFrame(lines, columns=["claim or question", "paper", "here", "page"])
     frame = frame.set_index("claim or question")
-    note = "mAP in percent or points of mAP. Paper: Charades; here: SSG-World, profile reference, unless a line names"
-    return Table(frame, f"{note} Charades.")
+    note = "mAP in percent, or points of it; same sign: seeds whose difference has the sign of the paper's. Paper:"
+    return Table(
+        frame, f"{note} Charades; here: SSG-World, unless a line says otherwise. –: no published control found."
+    )
 
 
 def _link(page: str, text: str) -> str:
@@ -63,7 +65,12 @@ def _orderings(base: str, others: Sequence[str], found: Recorded, name: str, pag
     for other in others:
         expected = paper[base, "a_t"].mean - paper[other, "a_t"].mean
         ours = differences(found.runs[base], found.runs[other], "paper/both/a_t")
-        here = f"{Spread(ours.values, signed=True)}: {ordering(ours, expected)}" if ours.values else "not run"
+        same = sum(value * expected > 0 for value in ours.values)
+        here = (
+            f"{Spread(ours.values, signed=True)} (same sign: {same} of {len(ours.values)})"
+            if ours.values
+            else "not run"
+        )
         lines.append([f"a_t: {base} above {other}", f"{expected:+.2f}".replace("-", "−"), here,
                       _link(f"results/{page}", f"table {int(name[-2:])}")])  # fmt: skip
     return lines
@@ -71,15 +78,15 @@ def _orderings(base: str, others: Sequence[str], found: Recorded, name: str, pag
 
 def _shortcut(found: Recorded) -> list[str]:
     paper, ours = paper_table("table05"), cell(found, "②", "a_m/map")
-    return ["a_m falls to the ground without margins (row ②; beside it row ⑤)",
-            f"{paper['②', 'a_m']} (⑤: {paper['⑤', 'a_m']})", f"{ours} (⑤: {cell(found, '⑤', 'a_m/map')})",
+    return ["a_m without margins: row ② (⑤)",
+            f"{paper['②', 'a_m']} ({paper['⑤', 'a_m']})", f"{ours} ({cell(found, '⑤', 'a_m/map')})",
             _link("results/table05", "table 5")]  # fmt: skip
 
 
 def _against_controls(found: Recorded) -> list[list[str]]:
     def line(claim: str, key: Key, control: str, other: Key, page: str, text: str) -> list[str]:
         away = differences(found.runs["ProDA"], found.runs[control], key, other)
-        return [claim, "no published control found", str(Spread(away.values, blank="not run", signed=True)),
+        return [claim, "–", str(Spread(away.values, blank="not run", signed=True)),
                 _link(page, text)]  # fmt: skip
 
     free, table03 = "label_free/partition/a_s/map", ("results/table03", "table 3")
@@ -97,6 +104,6 @@ def _audit() -> list[list[str]]:
     metrics, quoted, lines = audit.recorded()["metrics"], paper_table("table03")["DPM", "a_t"], []
     for name in ("rule", "trained"):
         values = Spread(tuple(float(entry[name]["both"]["a_t"]) for entry in metrics))
-        claim = f"prompt-only ({name}) a_t on the real Charades test labels, no video"
-        lines.append([claim, f"{quoted} (ProDA)", str(values), _link("audit/prompt", "audit")])
+        claim = f"a_t of prompt-only ({name}), Charades labels"
+        lines.append([claim, f"{quoted}, ProDA", str(values), _link("audit/prompt", "audit")])
     return lines

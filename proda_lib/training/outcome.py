@@ -177,7 +177,7 @@ def summarise(recipe: Recipe, splits: Sequence[Split], scores: Sequence[Scores])
     if scores[0].parsing:
         metrics["parsing"] = scores[0].parsing
     kept = {**video, "labels": np.stack([graph.multi_hot() for fold in test for graph in fold])}
-    if recipe.model == "proda":
+    if "paper" in rows:
         kept |= {f"paper/{name}": getattr(rows["paper"], name) for name in ("a_t", "labels", "video")}
     return metrics, kept
 
