@@ -6,6 +6,7 @@ the records of today.
 """
 
 import hashlib
+from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -53,7 +54,7 @@ class Plan:
         """Committed pages that were executed with other records than those of today → digest of what they need."""
         stale = {}
         for page, names in self.pages.items():
-            now = {name: digest(RECORDS / f"{name}.json") for name in names}
+            now = records(names)
             path = ROOT / f"book/{page}.ipynb"
             if not path.exists() or shown(nbformat.read(path, as_version=4)) != now:
                 stale[page] = hashlib.sha256(str(sorted(now.items())).encode()).hexdigest()[:12]
@@ -73,6 +74,11 @@ def digest(path: Path) -> str:
     return hashlib.sha256(path.read_bytes()).hexdigest()[:12] if path.exists() else ""
 
 
+def records(names: Iterable[str]) -> dict[str, str]:
+    """Runs by name → digests of their committed records."""
+    return {name: digest(RECORDS / f"{name}.json") for name in names}
+
+
 def shown(notebook) -> dict[str, str]:
     """The records that a committed notebook was executed with → their digests."""
     return dict(notebook.metadata.get("proda", {}).get("records", {}))
@@ -80,5 +86,4 @@ def shown(notebook) -> dict[str, str]:
 
 def records_of(page: str) -> dict[str, str]:
     """The records of profile "reference" that a page shows → their digests, as they are now."""
-    names = Plan().pages.get(page, [])
-    return {name: digest(RECORDS / f"{name}.json") for name in names}
+    return records(Plan().pages.get(page, []))

@@ -9,7 +9,7 @@ import torch
 from jaxtyping import Float
 
 from proda_lib.distributed import each_its_part
-from proda_lib.evaluation.protocols import LabelFree, batches
+from proda_lib.evaluation.protocols import LabelFree, batches, best_actions
 from proda_lib.graph import SceneGraph
 from proda_lib.models.proda import ProDA
 
@@ -35,20 +35,16 @@ def iterated_self(
         for _, batch in batches(model, part, frames, device):
             encoded, videos = model.encode(batch), range(len(batch))
             a_m = model.readout_m(encoded.nodes, batch.rows(videos), batch.frame_mask).logits
-            sap = _best(a_m, length)
+            sap = best_actions(a_m, length)
             for _ in range(ROUNDS):
                 a_s = model.ask(batch, encoded, sap, videos).logits[:, :-1]
-                previous, sap = sap, _best(torch.where(sap, a_s, a_m), length)
+                previous, sap = sap, best_actions(torch.where(sap, a_s, a_m), length)
                 if torch.equal(previous, sap):
                     break
             found.append(a_s.masked_fill(~previous, -torch.inf).float().cpu().numpy())
         return np.concatenate(found)
 
     return np.concatenate(each_its_part(graphs, answers))
-
-
-def _best(scores: torch.Tensor, length: int) -> torch.Tensor:
-    return torch.zeros_like(scores, dtype=torch.bool).scatter(1, scores.topk(length).indices, True)
 
 
 def averaged(free: dict[str, LabelFree], a_m: Float[np.ndarray, "V C"]) -> dict[str, Float[np.ndarray, "V C"]]:

@@ -221,14 +221,14 @@ def partition_questions(actions: int, length: int, seed: int) -> Questions:
     return lambda a_m: (np.repeat(np.arange(len(a_m)), len(groups)), np.tile(groups, (len(a_m), 1)))
 
 
+def best_actions(scores: Float[Tensor, "V C"], length: int) -> Bool[Tensor, "V C"]:
+    """The ``length`` best actions of each video as a multi-hot."""
+    return torch.zeros_like(scores, dtype=torch.bool).scatter(1, scores.topk(length).indices, True)
+
+
 def self_questions(length: int) -> Questions:
     """One SAP per video: the K best actions of a_m."""
-
-    def questions(a_m: Tensor) -> tuple[np.ndarray, np.ndarray]:
-        saps = torch.zeros_like(a_m, dtype=torch.bool).scatter(1, a_m.topk(length).indices, True)
-        return np.arange(len(a_m)), saps.cpu().numpy()
-
-    return questions
+    return lambda a_m: (np.arange(len(a_m)), best_actions(a_m, length).cpu().numpy())
 
 
 def none_questions(actions: int) -> Questions:

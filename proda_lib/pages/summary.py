@@ -41,9 +41,9 @@ def summary(seeds: Sequence[int]) -> Table:
         return grid.recorded(table, "reference", seeds)
 
     lines = [
-        *_orderings("DPM", ["SimplePrompt"], read(tables.table03), "table03", "table03"),
-        *_orderings("VGNorm", ["LayerNorm", "BatchNorm", "GraphNorm"], read(tables.table04), "table04", "table04"),
-        *_orderings("⑤", ["①", "②", "③", "④"], read(tables.table05), "table05", "table05"),
+        *_orderings("DPM", ["SimplePrompt"], read(tables.table03), "table03"),
+        *_orderings("VGNorm", ["LayerNorm", "BatchNorm", "GraphNorm"], read(tables.table04), "table04"),
+        *_orderings("⑤", ["①", "②", "③", "④"], read(tables.table05), "table05"),
         _shortcut(read(tables.table05)),
         *_against_controls(read(tables.label_free)),
         *_audit(),
@@ -60,7 +60,7 @@ def _link(page: str, text: str) -> str:
     return f'<a href="{page}.html">{text}</a>'
 
 
-def _orderings(base: str, others: Sequence[str], found: Recorded, name: str, page: str) -> list[list[str]]:
+def _orderings(base: str, others: Sequence[str], found: Recorded, name: str) -> list[list[str]]:
     paper, lines = paper_table(name), []
     for other in others:
         expected = paper[base, "a_t"].mean - paper[other, "a_t"].mean
@@ -72,7 +72,7 @@ def _orderings(base: str, others: Sequence[str], found: Recorded, name: str, pag
             else "not run"
         )
         lines.append([f"a_t: {base} above {other}", f"{expected:+.2f}".replace("-", "−"), here,
-                      _link(f"results/{page}", f"table {int(name[-2:])}")])  # fmt: skip
+                      _link(f"results/{name}", f"table {int(name[-2:])}")])  # fmt: skip
     return lines
 
 
