@@ -259,7 +259,8 @@ def collate(graphs: Sequence[SceneGraph]) -> SceneGraphBatch:
     frame_place = np.concatenate([(node_video * N + node_frame) * most + rank, frame_index * most])
 
     def of_nodes(name: str) -> Tensor:
-        return _floats(np.concatenate([getattr(g, name)[t, s] for g, (s, t) in zip(graphs, nodes, strict=True)]))
+        values = [np.asarray(getattr(g, name))[t, s] for g, (s, t) in zip(graphs, nodes, strict=True)]
+        return _floats(np.concatenate(values))
 
     whole = first.frame_features is not None
     frame_mask = np.arange(N) < lengths[:, None]

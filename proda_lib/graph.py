@@ -42,7 +42,8 @@ class SceneGraph:
         labels: (L,) sorted distinct actions of the video; ``None`` derives them from ``segment_labels``.
         scene: index into ``vocabulary.scenes``, -1 if unknown.
         features: (T, M, F) optional visual feature of each box.
-        frame_features: (T, F) optional visual feature of each whole frame.
+        frame_features: (T, F) optional visual feature of each whole frame. Both are arrays, or lie in a packed store
+            (:class:`~proda_lib.datasets.stored_features.StoredFeatures`) until frames are taken.
         carriers: (T, E, K) optional ground truth of parsing: the edges that carry each segment's action.
 
     An edge exists in a frame iff both its ends do: see :attr:`edge_present`.
@@ -153,7 +154,7 @@ class SceneGraph:
         self._check("segments", self.segments, (start >= 0) & (start < end) & (end <= self.duration),
                     f"0 <= start < end <= {self.duration} s")  # fmt: skip
         for name in ("features", "frame_features"):
-            if getattr(self, name) is not None:
+            if isinstance(getattr(self, name), np.ndarray):  # what lies in a store is checked when frames are taken
                 self._check(name, getattr(self, name), np.isfinite(getattr(self, name)), "finite numbers")
 
     def _check(self, name: str, values: np.ndarray, good: np.ndarray, expected: str) -> None:

@@ -85,7 +85,7 @@ def drop_boxes(graph: SceneGraph, share: float, rng: np.random.Generator) -> Sce
     if graph.carriers is not None:
         changed["carriers"] = graph.carriers & edge[..., None]
     if graph.features is not None:
-        changed["features"] = graph.features * present[..., None]
+        changed["features"] = np.asarray(graph.features) * present[..., None]
     return dataclasses.replace(graph, **changed)
 
 
