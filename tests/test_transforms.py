@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from proda_lib.datasets import world
+from proda_lib.datasets.charades import read_charades, read_classes
 from proda_lib.datasets.registry import load_splits
 from proda_lib.datasets.scenarios import TEST_SCENES, scenes_of
 from proda_lib.datasets.transforms import Changes, drop_boxes, full_edges, noisy_relations
@@ -73,6 +74,21 @@ def test_scenarios_are_those_of_table_10():
         assert quoted == set(names)
         train, test = scenes_of(number, "train"), scenes_of(number, "test")
         assert not train & test and len(train) == len(test) == 8
+
+
+@pytest.mark.filterwarnings("ignore::UserWarning")  # quirks of the csvs, counted elsewhere
+def test_the_official_csvs_divide_into_disjoint_scenarios_of_table_11s_sizes(shared_data):
+    folder = shared_data / "charades"
+    classes = read_classes(folder / "Charades_v1_classes.txt")
+    videos = {}
+    for part in ("train", "test"):
+        videos |= read_charades(folder / f"Charades_v1_{part}.csv", classes)
+    sizes = {}
+    for scenario in TEST_SCENES:
+        parts = [{v.id for v in videos.values() if v.scene in scenes_of(scenario, part)} for part in ("train", "test")]
+        assert not parts[0] & parts[1] and parts[0] | parts[1] == set(videos)
+        sizes[scenario] = tuple(map(len, parts))
+    assert sizes == {1: (5020, 4828), 2: (3545, 6303), 3: (4241, 5607), 4: (5386, 4462), 5: (5074, 4774)}
 
 
 def test_a_scenario_of_the_world_keeps_the_scenes_apart():

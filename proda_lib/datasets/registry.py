@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import hashlib
 import itertools
 from dataclasses import dataclass
 from pathlib import Path
@@ -29,12 +30,16 @@ class Split:
 
 
 def data_version(name: str) -> str:
-    """What a run's hash says of its data: the world's version, or the first digits of the release's checksum."""
+    """What a run's hash says of its data: the world's version, or the first digits of a checksum of the release (of a
+    prepared data set: of the lists of its two stores, which hold the checksums of all the rest)."""
     if name == "world":
         return f"world-{world.WORLD_VERSION}"
     if name == "action_genome":
         return "official"
-    return "cad120-" + known_checksums("cad120")["annotations.zip"][:12]
+    if name in ("cad120", "cad120_clips"):
+        return "cad120-" + known_checksums("cad120")["annotations.zip"][:12]
+    lists = [(_prepared(name) / part / "about.json").read_bytes() for part in ("train", "test")]
+    return f"{name}-" + hashlib.sha256(b"".join(lists)).hexdigest()[:12]
 
 
 def load_splits(
@@ -43,8 +48,9 @@ def load_splits(
 ) -> list[Split]:  # fmt: skip
     """The folds of a data set: one for most, four (leave one subject out) for CAD-120.
 
-    ``cad120`` are the 100 labelled videos with the 9 actions that are not "null"; ``cad120_clips`` the 551 clips with
-    one of 10 actions each. ``world`` makes ``train_videos`` and ``test_videos``; the others use all they have.
+    ``cad120`` are the 100 labelled videos with the 9 actions that are not "null"; ``cad120_clips`` the 551 clips, with
+    one of 10 actions each. ``world`` makes ``train_videos`` and ``test_videos``; the others use all they have. Another
+    name is a folder with packed stores ``train`` and ``test`` under the data root (``proda data prepare``).
 
     Args:
         changes: what is changed in every graph; ``seed`` drives what is random in it.
@@ -70,7 +76,9 @@ def load_splits(
         read = action_genome.read_action_genome
         splits = [Split(*(read(root / "annotations", csv, classes, rates, part) for part, csv in csvs.items()))]
     else:
-        raise DataError("data sets", "name", repr(name), f"one of {', '.join(NAMES)}")
+        from proda_lib.datasets.store import open_store  # Arrow takes a while to load, and few need it
+
+        splits = [Split(*(list(open_store(_prepared(name) / part)) for part in ("train", "test")))]
     if scenario and name != "world":
         splits = [_by_scene(split.train + split.test, scenario) for split in splits]
     rng = np.random.default_rng([seed, 11])
@@ -83,6 +91,16 @@ def _world_videos(config: world.WorldConfig, split: str, count: int, scenario: i
     scenes = scenes_of(scenario, split)
     made = (world.make_video(config, index, split) for index in itertools.count())
     return list(itertools.islice((graph for graph in made if graph.scene in scenes), count))
+
+
+def _prepared(name: str) -> Path:
+    """The folder of a prepared data set: two packed stores, ``train`` and ``test``."""
+    root = data_root() / name
+    for part in ("train", "test"):
+        if not (root / part / "about.json").is_file():
+            expected = f"one of {', '.join(NAMES)}, or a prepared data set with the store {root / part}"
+            raise DataError("data sets", "name", repr(name), expected)
+    return root
 
 
 def _by_scene(graphs: list[SceneGraph], scenario: int) -> Split:

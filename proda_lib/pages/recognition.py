@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import pandas as pd
+import torch
 
+from proda_lib.datasets.world import VOCABULARY
 from proda_lib.evaluation.grid import Recorded, cell
 from proda_lib.evaluation.layouts import RULES
 from proda_lib.evaluation.report import Table, Text, bullets, compare, differences
+from proda_lib.training.recipe import NETWORK_NAMES, Recipe
+from proda_lib.training.stages import MODELS
 
 #: Line → (row, key), in two groups that must not be compared with each other.
 LINES: dict[tuple[str, str], tuple[str, str]] = {
@@ -49,3 +53,21 @@ def recognition_findings(found: Recorded) -> Text:
     asked = differences(found.runs["ProDA"], found.runs["prompt_only"], "paper/both/a_t", "trained/both/a_t")
     sentences.append(compare("ProDA", "the trained prompt-only control", "a_t, question built from labels", asked))
     return bullets(sentences)
+
+
+def sizes(found: Recorded) -> Table:
+    """Trained numbers of each network, for SSG-World's classes and actions; nothing is trained or loaded for it."""
+    recipes = {row: [run.recipe for run in runs] + found.missing.get(row, []) for row, runs in found.runs.items()}
+    counts = {row: parameters(group[0]) for row, group in recipes.items() if group[0].model in NETWORK_NAMES}
+    ratios = {row: f"{counts['ProDA'] / count:.1f}" for row, count in counts.items()}
+    frame = pd.DataFrame({"parameters": {row: f"{count:,}" for row, count in counts.items()}, "ProDA / this": ratios})
+    return Table(
+        frame, "Equal width, not equal size: ProDA also has prompts, four readouts, a fusion and a reconstruction."
+    )
+
+
+def parameters(recipe: Recipe) -> int:
+    """How many numbers the network of a recipe trains."""
+    with torch.device("meta"):
+        model = MODELS[recipe.model](recipe.model_config(VOCABULARY))
+    return sum(p.numel() for p in model.parameters() if p.requires_grad)
