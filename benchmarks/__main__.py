@@ -23,10 +23,11 @@ from benchmarks.cases import FULL, NAMES, QUICK, WIDTHS, Row, scan_rows, step_ro
 from benchmarks.curves import TIMED, curve_config, curves, rooflines
 from benchmarks.measure import describe, has_bf16, matmul_rate
 from benchmarks.others import OTHERS, other_rows
+from benchmarks.store import STORE
 from proda_lib.memory import keep_freed_memory
 
 #: What can be asked for without --quick.
-ALL = (*NAMES, *OTHERS, "roofline", "curves")
+ALL = (*NAMES, *OTHERS, *STORE, "roofline", "curves")
 
 
 def table(rows: list[Row], machine: dict[str, object]) -> Table:

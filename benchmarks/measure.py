@@ -8,6 +8,8 @@ import gc
 import os
 import platform
 import re
+import subprocess
+import sys
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -76,6 +78,11 @@ def side_by_side(
             else:
                 sample.peak = peak_memory(lambda c=call, s=sample: s.seconds.append(seconds(c, device)), device)
     return samples
+
+
+def python(code: str, *arguments: str) -> str:
+    """What a fresh interpreter prints."""
+    return subprocess.run([sys.executable, "-c", code, *arguments], capture_output=True, text=True, check=True).stdout
 
 
 def peak_memory(call: Callable[[], object], device: str = "cpu") -> int | None:

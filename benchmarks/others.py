@@ -8,14 +8,15 @@ import shutil
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable, Collection
+from collections.abc import Callable
 from pathlib import Path
 
 import torch
 
 from benchmarks.cases import Row
 from benchmarks.dense import DenseBatch
-from benchmarks.measure import Sample, seconds, side_by_side
+from benchmarks.measure import Sample, python, seconds, side_by_side
+from benchmarks.store import STORE, store_rows
 from benchmarks.workload import TrainStep, Workload
 from proda_lib.datasets import world
 from proda_lib.models.proda import ProDA
@@ -101,11 +102,6 @@ def book_row() -> Row:
     return Row("make_book", "fresh clone, profile quick", "s", None, took, None, None, (1,), "environment installed")
 
 
-def python(code: str, *arguments: str) -> str:
-    """What a fresh interpreter prints."""
-    return subprocess.run([sys.executable, "-c", code, *arguments], capture_output=True, text=True, check=True).stdout
-
-
 OTHERS: dict[str, Callable[..., Row]] = {
     "world_generation": lambda repeats, device: world_row(False, repeats, 300),
     "world_generation_features": lambda repeats, device: world_row(True, repeats, 300),
@@ -117,7 +113,8 @@ OTHERS: dict[str, Callable[..., Row]] = {
 }
 
 
-def other_rows(repeats: int, device: str, wanted: Collection[str]) -> list[Row]:
+def other_rows(repeats: int, device: str, wanted: set[str]) -> list[Row]:
     """The rows that are asked for. These have no yardstick; data loading is held against the training step."""
     torch.manual_seed(0)
-    return [make(repeats, device) for name, make in OTHERS.items() if name in wanted]
+    rows = [make(repeats, device) for name, make in OTHERS.items() if name in wanted]
+    return rows + (store_rows(repeats) if wanted & set(STORE) else [])

@@ -1,6 +1,6 @@
 """The two yardsticks that the library is timed against, with its weights and its numbers.
 
-:class:`ReferenceProDA` is ProDA (``paper`` preset) as the equations read and as such code is usually written: dense
+:class:`ReferenceProDA` is ProDA (the paper's settings) as the equations read and as such code is usually written: dense
 padded slots (G, N, M, D) with masks, all directed edges of the padded edge list, linear layers on concatenations,
 ``nn.MultiheadAttention`` (its fused form, without returning weights), prompt candidates expanded to every node, SAP and
 UAP in two passes, the video encoder run again for every (video, specification) row, and one forward per question.
@@ -113,7 +113,7 @@ class ReferenceProDA(nn.Module):
         paper = {"norm": "vgnorm", "wiring": "figure5", "fusion_mlp": False, "message_norm": False,
                  "graph_supervision": False}  # fmt: skip
         if changed := [name for name, value in paper.items() if getattr(config, name) != value]:
-            raise ValueError(f"the yardstick knows the paper preset only, not another {', '.join(changed)}")
+            raise ValueError(f"the yardstick knows the paper's settings only, not another {', '.join(changed)}")
         C, D, dropout = config.actions, config.width, config.dropout
         self.config = config
         self.encoder = Encoder(config, self.fair)

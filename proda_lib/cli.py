@@ -69,6 +69,35 @@ def evaluate(
         typer.echo(f"{name:40}{value:8.2f}")
 
 
+@app.command()
+def predict(
+    actions: Annotated[str, typer.Option(help="Names of actions to ask for, with commas between them.")],
+    video: Annotated[Path | None, typer.Option(help="Video file.")] = None,
+    graph: Annotated[Path | None, typer.Option(help="Scene graph: JSON, see `proda data check-own`.")] = None,
+    model: Annotated[str, typer.Option(help="Folder of a model, or shipped: the library's own.")] = "shipped",
+    out: Annotated[Path, typer.Option(help="Folder of the report.")] = Path("report"),
+    detector: Annotated[str | None, typer.Option(help="Without --graph: a detector of transformers.")] = None,
+    features: Annotated[str | None, typer.Option(help="CLIP model, for models that read visual features.")] = None,
+    frames: Annotated[int | None, typer.Option(help="Frames that the model sees; by default all it takes.")] = None,
+    device: Annotated[str, DEVICE] = "cpu",
+    download: Annotated[bool, typer.Option("--download", help="Fetch detector and CLIP if they are not here.")] = False,
+) -> None:
+    """Ask a trained model whether actions are in a video of yours; prints the scores and writes a report.
+
+    \b
+    Example:
+      proda predict --graph graph.json --actions "hold_book,open_door"
+      proda predict --video clip.mp4 --graph graph.json --actions hold_book --out report/
+      proda predict --video clip.mp4 --detector hustvl/yolos-tiny --download --actions open_door
+    """
+    from proda_lib.predict import Predictor
+
+    answer = Predictor.load(model, device)(video, graph, actions, detector=detector, features=features, frames=frames,
+                                           download=download)  # fmt: skip
+    typer.echo(answer.table())
+    typer.echo(f"\n{answer.save_report(out)}")
+
+
 @app.command("runs")
 def list_runs(name: Annotated[str | None, typer.Argument(help="Show this run whole.")] = None) -> None:
     """List the finished runs, or show one.
@@ -133,6 +162,59 @@ def data_check(
         typer.echo(f"quirk: {count} x {quirk}")
     typer.echo(f"{name}: {len(report.errors) or 'no'} faults")
     if report.errors:
+        raise typer.Exit(1)
+
+
+@data.command("prepare")
+def data_prepare(
+    name: Annotated[str, typer.Argument(help="charades")],
+    annotations: Annotated[Path, typer.Option(help="Folder of Action Genome's and Charades' official files.")],
+    frames_or_videos: Annotated[Path, typer.Option(help="Folder with a VIDEO.mp4 each: frame folder or video file.")],
+    features: Annotated[str, typer.Option(help="CLIP model by name or folder; random and random-tiny for trials.")],
+    out: Annotated[Path, typer.Option(help="Folder of the stores: OUT/train and OUT/test.")],
+    split: Annotated[str | None, typer.Option(help="train or test; by default both.")] = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say what is missing; exit code 1 if so.")] = False,
+    device: Annotated[str, DEVICE] = "cpu",
+    download: Annotated[bool, typer.Option("--download", help="Fetch the CLIP model if it is not here.")] = False,
+    skip_broken: Annotated[bool, typer.Option("--skip-broken", help="Leave out videos with broken frames.")] = False,
+) -> None:
+    """Encode Action Genome's frames and boxes with CLIP into packed stores. Stopped and started again, it goes on.
+
+    \b
+    Example:
+      proda data prepare charades --annotations data/action_genome --frames-or-videos ~/Charades_v1_480 \\
+        --features openai/clip-vit-base-patch16 --out data/charades_clip --device cuda
+    """
+    from proda_lib.datasets.prepare import check_charades, prepare_charades
+
+    if name != "charades":
+        raise typer.BadParameter(f"found {name!r}, expected charades")
+    if not dry_run:
+        prepare_charades(annotations, frames_or_videos, out, features, split, device, download, skip_broken, typer.echo)
+        return
+    found = check_charades(annotations, frames_or_videos, split)
+    for ready in found:
+        for line in ready.lines():
+            typer.echo(line)
+    if not all(found):
+        raise typer.Exit(1)
+
+
+@data.command("check-own")
+def data_check_own(file: Annotated[Path, typer.Argument(help="JSON file with one video's scene graph.")]) -> None:
+    """List all faults of a scene graph of yours. Exit code 1 if there are any.
+
+    \b
+    Example:
+      proda data check-own book/data/own_video.json
+    """
+    from proda_lib.datasets.own import check_own
+
+    errors = check_own(file).errors
+    for error in errors:
+        typer.echo(f"fault: {error}")
+    typer.echo(f"{file}: {len(errors) or 'no'} faults")
+    if errors:
         raise typer.Exit(1)
 
 

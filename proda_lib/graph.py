@@ -7,6 +7,7 @@ have no fixed maximum. NumPy lives here; :mod:`proda_lib.batch` turns a list of 
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import json
 import os
@@ -226,6 +227,9 @@ def save_graphs(path: str | os.PathLike, graphs: Iterable[SceneGraph]) -> None:
     """Write graphs to one safetensors file: arrays named ``INDEX/FIELD``, names and vocabularies in the metadata.
 
     The file appears under its final name only when it is complete.
+
+    Raises:
+        DataError: the disk is full, or the file cannot be written there.
     """
     path, tensors, infos, vocabularies = Path(path), {}, [], []
     for index, graph in enumerate(graphs):
@@ -238,10 +242,15 @@ def save_graphs(path: str | os.PathLike, graphs: Iterable[SceneGraph]) -> None:
                 tensors[f"{index}/{name}"] = np.ascontiguousarray(value)
     metadata = {"graphs": json.dumps(infos), "vocabularies": json.dumps([dataclasses.asdict(v) for v in vocabularies])}
     partial = path.with_name(path.name + f".partial{os.getpid()}")
-    save_file(tensors, partial, metadata)
-    with open(partial, "rb") as file:
-        os.fsync(file.fileno())
-    os.replace(partial, path)
+    try:
+        save_file(tensors, partial, metadata)
+        with open(partial, "rb") as file:
+            os.fsync(file.fileno())
+        os.replace(partial, path)
+    except (OSError, SafetensorError) as error:
+        with contextlib.suppress(OSError):
+            partial.unlink(missing_ok=True)
+        raise DataError(path, "writing", error, "a folder that can be written, with room on its disk") from error
 
 
 def load_graphs(path: str | os.PathLike) -> list[SceneGraph]:
@@ -262,12 +271,15 @@ def load_graphs(path: str | os.PathLike) -> list[SceneGraph]:
             for key in file.keys():
                 index, name = key.split("/")
                 arrays[int(index)][name] = file.get_tensor(key)
-    except (OSError, SafetensorError, KeyError, ValueError, IndexError, TypeError) as error:
+    except (OSError, SafetensorError, KeyError, ValueError, IndexError, TypeError, AttributeError,
+            RecursionError) as error:  # fmt: skip
         raise DataError(path, "file", f"{type(error).__name__}: {error}", "a file written by save_graphs") from error
     try:
         return [
             SceneGraph(**{**info, "vocabulary": vocabularies[info["vocabulary"]]}, **fields)
             for info, fields in zip(infos, arrays, strict=True)
         ]
-    except (TypeError, IndexError) as error:
-        raise DataError(path, "file", error, "a file written by save_graphs") from error
+    except GraphError:
+        raise
+    except (TypeError, IndexError, KeyError, ValueError, AttributeError, ArithmeticError) as error:
+        raise DataError(path, "file", f"{type(error).__name__}: {error}", "a file written by save_graphs") from error

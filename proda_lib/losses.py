@@ -50,7 +50,7 @@ def disentanglement_loss(
 def disentanglement_loss_released(
     unspecified: Float[Tensor, "Pr D"], specified: Float[Tensor, "Pr D"], rows: GraphRows, margin: float, slots: int
 ) -> Float[Tensor, ""]:
-    """The public code's ReLU(|mean over the batch of x1·x2| / (σ1 σ2) − m1): one number for the batch.
+    """``batch_loss`` (released): ReLU(|mean over the batch of x1·x2| / (σ1 σ2) − m1): one number for the batch.
 
     x1 and x2 are F_u and F_s as they are (not centred), σ their standard deviations over all elements of the batch;
     absent slots are zeros and count.
@@ -86,7 +86,8 @@ def reconstruction_loss(
 ) -> Float[Tensor, ""]:  # fmt: skip
     """Eq. (7): mean over samples of ReLU(‖F_o − F_r‖² − m2), where ‖·‖² is the *mean* square over a sample's elements.
 
-    Only nodes that exist enter. ``per_sample=False`` (released): ReLU(batch mean − m2). No gradient is stopped.
+    Only nodes that exist enter. ``per_sample=False`` (``batch_loss``, released): ReLU(batch mean − m2). No gradient
+    is stopped.
     """
     errors, nodes = reconstruction_error(original, rebuilt, rows)
     if per_sample:

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 
 import numpy as np
 import torch
-from jaxtyping import Bool, Int
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from proda_lib.errors import RecipeError
@@ -27,13 +27,13 @@ def video_rng(seed: int, epoch: int, video: str) -> np.random.Generator:
 
 
 def sample_specifications(
-    labels: Int[np.ndarray, "L"], actions: int, length: int, rng: np.random.Generator, preset: str = "paper"
+    labels: Int[np.ndarray, "L"], actions: int, length: int, rng: np.random.Generator, absent_row: bool = False
 ) -> tuple[Bool[np.ndarray, "S C"], Bool[np.ndarray, "S"]]:
     """Draw the 2L + 1 SAPs of a video with L labels.
 
     The first L + 1 are distractor-injected: i = 0..L random present labels and K − i random absent ones; i is capped at
     K when L > K, and the length is min(K, i + C − L). The other L hold i = 1..L random present labels and nothing else.
-    ``released`` adds one more SAP of a single absent label (when there is one).
+    ``absent_row`` (released) adds one more SAP of a single absent label (when there is one).
 
     Args:
         labels: distinct labels of the video, each in 0..C−1.
@@ -44,10 +44,8 @@ def sample_specifications(
         SAPs (S, C) and whether each is distractor-injected (S,).
 
     Raises:
-        RecipeError: an unknown preset, or K outside 1..C.
+        RecipeError: K outside 1..C.
     """
-    if preset not in ("paper", "released"):
-        raise RecipeError(f"specifications: found {preset!r}, expected 'paper' or 'released'")
     if not 1 <= length <= actions:
         raise RecipeError(f"specification length K: found {length}, expected 1..{actions}")
     absent = np.setdiff1d(np.arange(actions), labels)
@@ -58,7 +56,7 @@ def sample_specifications(
         distractors = min(length - i, len(absent))
         rows.append(np.concatenate([rng.permutation(labels)[:i], rng.permutation(absent)[:distractors]]))
     rows += [rng.permutation(labels)[:i] for i in range(1, L + 1)]
-    if preset == "released" and len(absent):
+    if absent_row and len(absent):
         rows.append(rng.permutation(absent)[:1])
     sap = np.zeros((len(rows), actions), dtype=bool)
     for row, chosen in zip(sap, rows, strict=True):
@@ -78,6 +76,21 @@ def partition(actions: int, length: int, rng: np.random.Generator) -> Bool[np.nd
     groups = np.zeros((-(-actions // length), actions), dtype=bool)
     groups[np.arange(actions) // length, order] = True
     return groups
+
+
+def nested_best(scores: Float[np.ndarray, "V C"], length: int) -> Bool[np.ndarray, "V S C"]:
+    """For each video the SAPs of its k best actions, k = 1, 2, 4, ... and last ``length``; each holds those before it.
+
+    Of actions with the same score the first ones are taken.
+
+    Raises:
+        RecipeError: K outside 1..C.
+    """
+    if not 1 <= length <= scores.shape[1]:
+        raise RecipeError(f"specification length K: found {length}, expected 1..{scores.shape[1]}")
+    sizes = [*(2**i for i in range((length - 1).bit_length())), length]
+    place = np.argsort(np.argsort(-scores, axis=1, kind="stable"), axis=1)
+    return place[:, None] < np.array(sizes)[:, None]
 
 
 def one_hot(chosen: Sequence[int], actions: int) -> Bool[np.ndarray, "S C"]:

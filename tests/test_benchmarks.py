@@ -30,14 +30,13 @@ from benchmarks.workload import (
     scan_reference,
 )
 from proda_lib.batch import collate
-from proda_lib.models.config import RELEASED
 from proda_lib.models.proda import ProDA
 from proda_lib.training.data import Rows
 from proda_lib.training.loop import make_optimizer
 from proda_lib.training.recipe import Recipe
 from proda_lib.training.stages import pretrain_losses
 from tests.graphs import add_empty_slots, double, make_graph, make_graphs, randomize
-from tests.test_models import CONFIG, ROW_VIDEO, SAP
+from tests.test_models import CONFIG, RELEASED_MODEL, ROW_VIDEO, SAP
 
 SLOTS = 6
 VARIANTS = {"paper": {}, "dual": {"branches": "dual"}, "simple": {"prompt": "simple"}, "visual": {"visual": 3},
@@ -173,7 +172,7 @@ def test_names_go_to_the_yardstick_and_back():
 
 
 def test_the_yardstick_refuses_what_it_does_not_know():
-    model = ProDA(dataclasses.replace(CONFIG, **RELEASED))
+    model = ProDA(dataclasses.replace(CONFIG, **RELEASED_MODEL))
     with pytest.raises(ValueError, match="norm, wiring, fusion_mlp"):
         ReferenceProDA.from_library(model)
 

@@ -80,9 +80,9 @@ def same(one: tuple, other: tuple) -> None:
 
 
 @pytest.mark.parametrize("changes", [
-    {}, {"norm": "batch", "rec": False}, {"preset": "released"},
+    {"questions": "a_m"}, {"norm": "batch", "rec": False}, {"preset": "released"},
     {"model": "no_prompt", "accumulate": 2, "batch_videos": 8},
-], ids=["paper", "batch norm", "released", "no_prompt"])  # fmt: skip
+], ids=["paper, own questions", "batch norm", "released", "no_prompt"])  # fmt: skip
 def test_two_processes_end_where_one_ends(tmp_path, monkeypatch, changes):
     changes = {**CHANGES, **changes}
     found = []

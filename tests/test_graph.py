@@ -241,7 +241,7 @@ def test_a_failed_save_leaves_the_old_file(tmp_path, monkeypatch):
         raise OSError("disk full")
 
     monkeypatch.setattr("proda_lib.graph.save_file", fail)
-    with pytest.raises(OSError, match="disk full"):
+    with pytest.raises(DataError, match="disk full"):
         make_graph().save(tmp_path / "g")
     same(SceneGraph.load(tmp_path / "g"), GOOD)
 

@@ -42,8 +42,8 @@ def empty(tmp_path, monkeypatch):
 def record(recipe: Recipe, metrics: dict) -> None:
     folder = runs.runs_root() / runs.run_name(recipe)
     folder.mkdir(parents=True)
-    content = {"name": folder.name, "recipe": dataclasses.asdict(recipe), "metrics": metrics, "data": "world-1",
-               "videos": [{"train": 1, "test": 1}]}  # fmt: skip
+    content = {"name": folder.name, "recipe": dataclasses.asdict(recipe), "metrics": metrics, "curves": [],
+               "data": "world-1", "videos": [{"train": 1, "test": 1}]}  # fmt: skip
     (folder / "record.json").write_text(json.dumps(content))
 
 

@@ -177,6 +177,25 @@ def test_size_and_number_are_capped(add, archive, tmp_path, monkeypatch):
     assert list(add.root.iterdir()) == []
 
 
+def test_far_larger_than_the_archive_is_refused_before_a_byte_is_written(add, tmp_path, monkeypatch):
+    monkeypatch.setattr(install, "_SMALL", 1000)
+    path = hostile(tmp_path, "annotations/zeros", bytes(10**6))
+    with pytest.raises(DataError, match=f"1000000 bytes, expected at most {install.MAX_RATIO * path.stat().st_size} "):
+        add(path, accept_unknown=True)
+    assert list(add.root.iterdir()) == []
+
+
+def test_a_link_in_the_place_of_the_data_set_is_not_followed(add, archive, tmp_path):
+    elsewhere = tmp_path / "elsewhere"
+    shutil.copytree(add(archive), elsewhere)
+    shutil.rmtree(add.root / "cad120")
+    (add.root / "cad120").symlink_to(elsewhere)
+    before = content(elsewhere)
+    (tmp_path / "release/annotations/new.txt").write_text("new")
+    target = add(pack(tmp_path / "release", tmp_path / "other.zip"), accept_unknown=True)
+    assert not target.is_symlink() and (target / "annotations/new.txt").is_file() and content(elsewhere) == before
+
+
 def test_no_zip_and_damaged_zip(add, archive, tmp_path):
     (tmp_path / "text.zip").write_text("hello")
     with pytest.raises(DataError, match="an undamaged zip file"):

@@ -8,9 +8,11 @@ import torch
 from proda_lib.batch import SceneGraphBatch, collate
 from proda_lib.errors import CheckpointError, RecipeError
 from proda_lib.losses import disentanglement_loss, reconstruction_loss
-from proda_lib.models.config import RELEASED, ModelConfig, with_preset
+from proda_lib.models.config import ModelConfig
 from proda_lib.models.controls import EncoderOnly, NoPrompt, PromptOnly
 from proda_lib.models.proda import ProDA, ProDAOutput
+from proda_lib.training.recipe import RELEASED, make_recipe
+from proda_lib.vocabulary import Vocabulary
 from tests import reference
 from tests.graphs import C, R, add_empty_slots, double, make_graph, make_graphs, randomize, unpack, unpack_edges
 
@@ -19,9 +21,11 @@ CONFIG = ModelConfig(actions=C, objects=5, relations=R, frames=7, slots=SLOTS, w
                      candidates=3)  # fmt: skip
 ROW_VIDEO = (0, 0, 1, 2)
 SAP = torch.rand(4, C, generator=torch.Generator().manual_seed(5)) < 0.4
+#: The part of the released settings that is the model's.
+RELEASED_MODEL = {f.name: RELEASED[f.name] for f in dataclasses.fields(ModelConfig) if f.name in RELEASED}
 VARIANTS = {
     "paper": {},
-    "released": RELEASED,
+    "released": RELEASED_MODEL,
     "visual": {"visual": 3},
     "dual": {"branches": "dual"},
     "simple": {"prompt": "simple"},
@@ -260,18 +264,23 @@ def test_mixed_precision_runs(variant):
 # --- settings and saving ------------------------------------------------------------------------------------------
 
 
-def test_presets():
-    config = ModelConfig(actions=157, objects=36, relations=26)
-    assert with_preset(config, "paper") == config
+def test_the_presets_of_a_recipe_reach_its_model():
+    vocabulary = Vocabulary("toy", ("person",), ("near",), ("open",))
+    config = ModelConfig(actions=1, objects=1, relations=1)
+    assert make_recipe("paper").model_config(vocabulary) == config
     paper = {"frames": 16, "slots": 10, "width": 768, "heads": 12, "layers": 3, "depth": 2, "candidates": 10,
              "dropout": 0.1, "prompt": "dpm", "branches": "single", "norm": "vgnorm", "wiring": "figure5",
              "fusion_mlp": False, "message_norm": False, "graph_supervision": False}  # fmt: skip
     assert {name: getattr(config, name) for name in paper} == paper
     changed = {"norm": "vgnorm_released", "wiring": "released", "fusion_mlp": True, "message_norm": True,
                "graph_supervision": True}  # fmt: skip
-    assert dataclasses.asdict(with_preset(config, "released")) == {**dataclasses.asdict(config), **changed}
-    with pytest.raises(RecipeError, match="preset: found 'relased'"):
-        with_preset(config, "relased")
+    assert changed == RELEASED_MODEL
+    released = make_recipe("paper", preset="released")
+    assert released.model_config(vocabulary) == dataclasses.replace(config, **changed)
+    assert dataclasses.replace(released, norm="layer").model_config(vocabulary).norm == "layer"
+    for name, value in changed.items():  # each alone too
+        single = make_recipe("paper", **{name: value})
+        assert single.model_config(vocabulary) == dataclasses.replace(config, **{name: value})
 
 
 @pytest.mark.parametrize("name, value", [

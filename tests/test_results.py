@@ -9,7 +9,7 @@ from grid import Plan, records_of, shown
 
 from proda_lib.evaluation.tables import by_page, world_controls
 from proda_lib.training import runs
-from proda_lib.training.recipe import Recipe
+from proda_lib.training.recipe import Recipe, read_recipe
 
 ROOT = Path(__file__).parents[1]
 RECORDS = sorted((ROOT / "results/runs").glob("*.json"))
@@ -24,7 +24,7 @@ def metric(recipe: Recipe, key: str) -> float:
 @pytest.mark.parametrize("path", RECORDS, ids=lambda path: path.stem)
 def test_record_is_what_its_name_says(path):
     record = json.loads(path.read_text())
-    recipe = Recipe(**record["recipe"])
+    recipe = read_recipe(record["recipe"])
     assert record["name"] == runs.run_name(recipe) == path.stem
     assert recipe.profile == "reference" and record["metrics"] and record["seconds"] > 0
     assert record["commit"] and not record["commit"].endswith("+changes")

@@ -34,7 +34,7 @@ def random_rows(graphs, recipe=RECIPE, seed=0) -> PaperProtocol:
                          rng.normal(size=(rows, C)), np.zeros((len(graphs), C)))  # fmt: skip
 
 
-@pytest.mark.parametrize("changes", [{}, {"preset": "released"}, {"spec_length": 4}], ids=["paper", "released", "K=4"])
+@pytest.mark.parametrize("changes", [{}, {"absent_row": True}, {"spec_length": 4}], ids=["paper", "absent row", "K=4"])
 def test_cells_equal_their_twin(graphs, changes):
     rows = random_rows(graphs, dataclasses.replace(RECIPE, **changes))
     found = robustness(rows)

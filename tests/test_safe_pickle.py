@@ -8,6 +8,7 @@ import struct
 import numpy as np
 import pytest
 
+from proda_lib.datasets.pickle_limits import EXPANSION, MAX_DEPTH
 from proda_lib.datasets.safe_pickle import safe_load
 from proda_lib.errors import DataError
 
@@ -41,7 +42,7 @@ ARRAYS = [
 ]  # fmt: skip
 
 
-@pytest.mark.parametrize("protocol", range(2, 5))
+@pytest.mark.parametrize("protocol", range(2, 6))
 @pytest.mark.parametrize("array", ARRAYS, ids=lambda a: f"{a.dtype.str}{a.shape}")
 def test_arrays_of_numbers(tmp_path, protocol, array):
     loaded = safe_load(write(tmp_path / "a.pkl", pickle.dumps({"x": array}, protocol)))["x"]
@@ -112,6 +113,39 @@ def test_every_cut_of_a_pickle_is_refused(tmp_path):
     for length in range(len(buffer.getvalue())):
         with pytest.raises(DataError, match=r"cut\.pkl"):
             safe_load(write(tmp_path / "cut.pkl", buffer.getvalue()[:length]))
+
+
+def test_values_may_be_shared_in_reason(tmp_path):
+    """A value that occurs again and again is written once, and read as once more the same."""
+    size, tag = (480, 270), {"set": "train", "tag": "a"}
+    frames = {f"{i:06d}.png": {"bbox_size": size, "metadata": tag, "bbox": ARRAYS[0]} for i in range(300)}
+    loaded = safe_load(write(tmp_path / "a.pkl", pickle.dumps(frames, 2)))
+    assert loaded.keys() == frames.keys()
+    assert all(entry["bbox_size"] == size and entry["metadata"] == tag for entry in loaded.values())
+
+
+@pytest.mark.parametrize(("content", "where"), [
+    (b"\x80\x02}(K\x01K\x02\x86Nu.", "key"), (b"\x80\x02]q\x05.", "memo"), (b"\x80\x02]q\x00h\x00a.", "values"),
+    (b"\x80\x02h\x00.", "memo"), (b"\x80\x02N2.", "instruction DUP at byte 3"), (b"L" + b"9" * 301 + b"L\n.", "number"),
+    (b"\x80\x04\x95" + b"\xff" * 8 + b"N.", "pickle"), (b"\x80\x02N.N", "pickle"), (b"\x80\x02(NN.", "pickle"),
+    (b"\x80\x02K\x01(K\x02e.", "pickle"),
+])  # fmt: skip
+def test_what_is_refused_is_named(tmp_path, content, where):
+    with pytest.raises(DataError) as caught:
+        safe_load(write(tmp_path / "a.pkl", content))
+    assert caught.value.where == where
+
+
+def test_depth_and_size_have_a_limit_and_data_stays_below(tmp_path):
+    def nested(depth):
+        return [nested(depth - 1)] if depth else 1
+
+    assert safe_load(write(tmp_path / "a.pkl", pickle.dumps(nested(MAX_DEPTH)))) == nested(MAX_DEPTH)
+    with pytest.raises(DataError, match=f"more than {MAX_DEPTH} inside each other"):
+        safe_load(write(tmp_path / "a.pkl", pickle.dumps(nested(MAX_DEPTH + 1))))
+    shared = list(range(100))
+    with pytest.raises(DataError, match=f"at most {EXPANSION} for each byte"):
+        safe_load(write(tmp_path / "a.pkl", pickle.dumps([shared] * 1000)))
 
 
 def test_other_files_are_refused(tmp_path):

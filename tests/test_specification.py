@@ -5,6 +5,7 @@ import torch
 from proda_lib.errors import RecipeError
 from proda_lib.specification import (
     branch_targets,
+    nested_best,
     one_hot,
     partition,
     sample_specifications,
@@ -13,8 +14,10 @@ from proda_lib.specification import (
 )
 
 
-def draw(labels, actions=157, length=16, preset="paper", seed=0):
-    sap, injected = sample_specifications(np.array(labels, int), actions, length, np.random.default_rng(seed), preset)
+def draw(labels, actions=157, length=16, seed=0, **options):
+    sap, injected = sample_specifications(
+        np.array(labels, int), actions, length, np.random.default_rng(seed), **options
+    )
     present = np.isin(np.arange(actions), labels)
     return sap, injected, (sap & present).sum(1).tolist(), (sap & ~present).sum(1).tolist()
 
@@ -49,11 +52,11 @@ def test_i_is_capped_when_a_video_has_more_labels_than_K():
 
 
 @pytest.mark.parametrize("L", [0, 1, 5])
-def test_released_adds_one_absent_label(L):
-    sap, injected, present, absent = draw(range(L), preset="released")
+def test_the_absent_row_is_one_absent_label(L):
+    sap, injected, present, absent = draw(range(L), absent_row=True)
     assert len(sap) == 2 * L + 2 and injected.tolist() == [True] * (L + 1) + [False] * (L + 1)
     assert (present[-1], absent[-1]) == (0, 1)
-    assert len(draw(range(7), actions=7, length=4, preset="released")[0]) == 15  # no label is absent
+    assert len(draw(range(7), actions=7, length=4, absent_row=True)[0]) == 15  # no label is absent
 
 
 def test_every_label_and_distractor_is_drawn_sometimes():
@@ -76,11 +79,11 @@ def test_draws_depend_on_seed_epoch_and_video_only():
 
 
 def test_what_does_not_exist_is_refused():
-    with pytest.raises(RecipeError, match="'paperr'"):
-        draw([1], preset="paperr")
     for length in (0, 158):
         with pytest.raises(RecipeError, match=f"found {length}, expected 1..157"):
             draw([1], length=length)
+        with pytest.raises(RecipeError, match=f"found {length}, expected 1..157"):
+            nested_best(np.zeros((1, 157)), length)
 
 
 @pytest.mark.parametrize("actions, expected", [(157, 16), (33, 16), (32, 16), (31, 15), (10, 5), (3, 2), (2, 2)])
@@ -102,6 +105,15 @@ def test_partition_covers_each_action_once(actions, length):
     assert (groups.sum(0) == 1).all()
     assert (groups.sum(1)[:-1] == length).all() and groups.sum(1)[-1] == actions - length * (len(groups) - 1)
     assert actions < 7 or (groups != partition(actions, length, np.random.default_rng(1))).any()
+
+
+@pytest.mark.parametrize("K, sizes", [(1, [1]), (2, [1, 2]), (5, [1, 2, 4, 5]), (16, [1, 2, 4, 8, 16])])
+def test_nested_best_takes_the_best_actions_in_growing_numbers(K, sizes):
+    scores = np.random.default_rng(0).normal(size=(3, 20))
+    found = nested_best(scores, K)
+    for saps, values in zip(found, scores, strict=True):
+        assert [np.flatnonzero(sap).tolist() for sap in saps] == [sorted(np.argsort(-values)[:k]) for k in sizes]
+    assert nested_best(np.array([[1.0, 2.0, 2.0, 2.0]]), 2).astype(int).tolist() == [[[0, 1, 0, 0], [0, 1, 1, 0]]]
 
 
 def test_one_hot():

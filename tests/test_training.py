@@ -21,7 +21,7 @@ from proda_lib.models.config import ModelConfig
 from proda_lib.models.proda import ProDA
 from proda_lib.training import data, loop, runs
 from proda_lib.training.checkpoint import read_checkpoint
-from proda_lib.training.recipe import PROFILES, Recipe, make_recipe
+from proda_lib.training.recipe import PROFILES, make_recipe, read_recipe
 
 TINY = {"train_videos": 10, "test_videos": 4, "pretrain_epochs": 2, "batch_videos": 4}
 
@@ -51,21 +51,26 @@ SCRIPT = textwrap.dedent("""
 """)
 
 
-@pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGINT])
-def test_killed_run_resumes_to_the_same_weights(store, how):
-    recipe = make_recipe("smoke", **TINY)
-    process = subprocess.Popen([sys.executable, "-c", SCRIPT.format(changes=TINY)], env={**os.environ},
+@pytest.mark.parametrize("how, stage", [
+    (signal.SIGKILL, "pretrain"), (signal.SIGINT, "pretrain"), (signal.SIGKILL, "self"),
+])  # fmt: skip
+def test_killed_run_resumes_to_the_same_weights(store, how, stage):
+    changes = TINY if stage == "pretrain" else {**TINY, "pretrain_epochs": 1, "posttrain_epochs": 2, "questions": "a_m"}
+    recipe = make_recipe("smoke", **changes)
+    process = subprocess.Popen([sys.executable, "-c", SCRIPT.format(changes=changes)], env={**os.environ},
                                stderr=subprocess.DEVNULL)  # fmt: skip
-    checkpoint = store / runs.run_name(recipe) / "fold0" / "pretrain.safetensors"
-    for _ in range(1200):
+    checkpoint = store / runs.run_name(recipe) / "fold0" / f"{stage}.safetensors"
+    for _ in range(6000):
         if checkpoint.exists() and (state := read_checkpoint(checkpoint, recipe.hash("world-" + version()))[0])["step"]:
             break
         assert process.poll() is None, "ended before it could be killed"
         time.sleep(0.05)
+    else:
+        pytest.fail(f"{stage} did not begin")
     process.send_signal(how)
     process.wait(timeout=60)
     assert not (store / runs.run_name(recipe) / "record.json").exists()
-    assert state["epoch"] < 2
+    assert state["epoch"] < 2 and state["stage"] == stage
     resumed = weights(runs.get(recipe))
     for path in (store / runs.run_name(recipe)).rglob("*"):
         if path.is_file():
@@ -88,7 +93,7 @@ def test_second_stage_trains_heads_only_and_records_are_complete(store):
     moved = {name.split(".")[0] for name in trained if not torch.equal(trained[name], other[name])}
     assert moved == {"readout_t", "readout_m"}
     record = json.loads((run.folder / "record.json").read_text())
-    assert Recipe(**record["recipe"]) == recipe and record["name"] == runs.run_name(recipe)
+    assert read_recipe(record["recipe"]) == recipe and record["name"] == runs.run_name(recipe)
     assert {"versions", "commit", "hardware", "seconds", "metrics", "curves", "data"} <= record.keys()
     assert not list(run.folder.glob("fold0/*.safetensors")), "checkpoints are removed when the run is done"
     assert runs.get(recipe).record == record, "a finished run is read, not repeated"

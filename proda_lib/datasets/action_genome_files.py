@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import re
+import reprlib
 from collections import defaultdict
 from collections.abc import Sequence
 from pathlib import Path
@@ -73,7 +74,8 @@ class Reader:
         """The split that the video's objects name; None after a fault."""
         records = [r for n in frames for r in self._list(key_of(name, n)) if isinstance(r, dict)]
         metadata = [r.get("metadata") for r in records]
-        found = {str(m.get("set") if isinstance(m, dict) else m) for m in metadata}
+        found = {part if isinstance(part := m.get("set") if isinstance(m, dict) else m, str) else shortened(part)
+                 for m in metadata}  # fmt: skip
         if len(found) == 1 and found <= {"train", "test"}:
             return found.pop()
         self.report.fault(self.objects_file, f"{name} metadata set", sorted(found) or "none", '"train" or "test"')
@@ -96,7 +98,7 @@ class Reader:
                 continue
             size = known if size is None else size
             if not isinstance(size, Sequence | np.ndarray) or len(size) != 2 or not all(map(positive, size)):
-                self.report.fault(self.persons_file, f"{key} bbox_size", repr(size), "(width, height) in pixels")
+                self.report.fault(self.persons_file, f"{key} bbox_size", shortened(size), "(width, height) in pixels")
                 continue
             if (box := self._person(key, record, size)) is not None:
                 tracks.present[t, 0], tracks.boxes[t, 0] = True, box
@@ -113,7 +115,7 @@ class Reader:
 
     def _person(self, key: str, record: dict, size: Sequence[float]) -> _Box | None:
         if record.get("bbox_mode", "xyxy") != "xyxy":
-            self.report.fault(self.persons_file, f"{key} bbox_mode", repr(record["bbox_mode"]), '"xyxy"')
+            self.report.fault(self.persons_file, f"{key} bbox_mode", shortened(record["bbox_mode"]), '"xyxy"')
             return None
         try:
             boxes = np.asarray(() if record.get("bbox") is None else record["bbox"], dtype=np.float64).reshape(-1, 4)
@@ -132,15 +134,16 @@ class Reader:
 
     def _object(self, key: str, record: Any, size: Sequence[float], tracks: Tracks, t: int) -> None:
         if not isinstance(record, dict) or not {"class", "bbox", "visible"} <= record.keys():
-            self.report.fault(self.objects_file, key, repr(record)[:80], "a dict with class, bbox and visible")
+            self.report.fault(self.objects_file, key, shortened(record), "a dict with class, bbox and visible")
             return
-        where = f"{key} {record['class']}"
         number = self.classes.get(_letters(record["class"]), 0)
         if not number:
-            self.report.fault(self.objects_file, f"{key} class", repr(record["class"]), "one of the 35 object classes")
+            found = shortened(record["class"])
+            self.report.fault(self.objects_file, f"{key} class", found, "one of the 35 object classes")
             return
+        where = f"{key} {record['class']}"
         if not isinstance(record["visible"], bool | np.bool):
-            self.report.fault(self.objects_file, f"{where} visible", repr(record["visible"]), "True or False")
+            self.report.fault(self.objects_file, f"{where} visible", shortened(record["visible"]), "True or False")
             return
         if not record["visible"]:
             if record["bbox"] is not None:
@@ -149,10 +152,14 @@ class Reader:
         if record["bbox"] is None:
             self.report.fault(self.objects_file, f"{where} bbox", "no box", "a box, since visible is True")
             return
-        names = [name for group in _RELATION_KEYS for name in record.get(group) or ()]
+        groups = [() if record.get(group) is None else record[group] for group in _RELATION_KEYS]
+        if not all(isinstance(group, list | tuple) for group in groups):
+            self.report.fault(self.objects_file, f"{where} relations", shortened(groups), "three lists of names")
+            return
+        names = [name for group in groups for name in group]
         for name in names:
             if _letters(name) not in self.relations:
-                self.report.fault(self.objects_file, f"{where} relation", repr(name), "one of the 26 relations")
+                self.report.fault(self.objects_file, f"{where} relation", shortened(name), "one of the 26 relations")
         box = self._box(self.objects_file, f"{where} bbox", record["bbox"], size, corners=False)
         if tracks.present[t, number]:
             self.report.quirks[REPEATED] += 1
@@ -174,7 +181,7 @@ class Reader:
         clipped = tuple(min(max(side, 0.0), 1.0) for side in box)
         sound = all(map(math.isfinite, box)) and x1 < x2 and y1 < y2 and outside <= MAX_OUTSIDE
         if not sound or clipped[0] >= clipped[2] or clipped[1] >= clipped[3]:
-            self.report.fault(file, where, raw, expected)
+            self.report.fault(file, where, shortened(raw), expected)
             return None
         if outside > 0:
             self.report.quirks[OUTSIDE] += 1
@@ -226,7 +233,12 @@ def key_of(name: str, number: int) -> str:
 
 
 def _letters(name: object) -> str:
-    return "".join(filter(str.isalpha, str(name).lower()))
+    return "".join(filter(str.isalpha, name.lower())) if isinstance(name, str) else ""
+
+
+def shortened(value: object) -> str:
+    """``value`` for a message, however large it is."""
+    return reprlib.repr(value)
 
 
 def positive(value: object) -> bool:

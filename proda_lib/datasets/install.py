@@ -12,6 +12,7 @@ import json
 import os
 import shutil
 import stat
+import struct
 import tempfile
 import urllib.parse
 import urllib.request
@@ -33,7 +34,9 @@ MARKER = ".source.json"  #: left in each installed folder: name and checksum of 
 CHARADES_CSVS = ("Charades_v1_train.csv", "Charades_v1_test.csv")
 CHARADES_CLASSES = "Charades_v1_classes.txt"
 MAX_BYTES = 2 * 2**30  #: largest download and largest unpacked size; CAD-120 is 2.3 MB, unpacked 55 MB
-MAX_FILES = 100_000
+MAX_FILES = 10_000  #: CAD-120 has 134
+MAX_RATIO = 200  #: unpacked size over size of the archive, beyond 64 MiB; CAD-120's is 24
+_SMALL = 64 * 2**20
 _CHUNK = 1 << 20
 
 #: Data sets that come as one archive, with the reader that must accept it.
@@ -222,7 +225,9 @@ def _unpack(archive: Path, target: Path) -> int:
                 raise DataError(archive, "members", len(members), f"at most {MAX_FILES}")
             for member in members:
                 _refuse_hostile(archive, member)
-            room, files = MAX_BYTES, 0
+            room, files = min(MAX_BYTES, max(_SMALL, MAX_RATIO * archive.stat().st_size)), 0
+            if (claimed := sum(member.file_size for member in members)) > room:
+                raise DataError(f"{archive}, unpacked", "size", f"{claimed} bytes", f"at most {room} bytes")
             target.mkdir()
             for member in members:
                 path = target / member.filename
@@ -236,7 +241,9 @@ def _unpack(archive: Path, target: Path) -> int:
                     os.fsync(writer.fileno())
                 files += 1
             return files
-    except (zipfile.BadZipFile, zlib.error, EOFError, OSError, RuntimeError, UnicodeDecodeError) as error:
+    except DataError:
+        raise
+    except (zipfile.BadZipFile, zlib.error, struct.error, EOFError, OSError, RuntimeError, ValueError) as error:
         raise DataError(archive, "file", f"{type(error).__name__}: {error}", "an undamaged zip file") from error
 
 
@@ -247,6 +254,8 @@ def _refuse_hostile(archive: Path, member: zipfile.ZipInfo) -> None:
         raise DataError(archive, "member", repr(name), "a path inside the archive")
     if stat.S_IFMT(mode) not in (0, stat.S_IFREG, stat.S_IFDIR):
         raise DataError(archive, f"member {name}", "a link or special file", "plain files and folders")
+    if member.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):  # LZMA takes the memory it asks for
+        raise DataError(archive, f"member {name}", f"compression {member.compress_type}", "stored or deflated files")
 
 
 def _replace(new: Path, target: Path, old: Path) -> None:

@@ -181,7 +181,7 @@ def measure(labels: CharadesLabels, seeds: Sequence[int] = (0, 1, 2), epochs: in
             "test videos by number of labels": np.bincount(hot.sum(1), minlength=MAX_LABELS + 1)[1:].tolist(),
             "classes with positives": int(hot.any(0).sum()),
         },
-        "protocol": {"specifications": recipe.preset, "spec_length": recipe.spec_length, "empty": "skip"},
+        "protocol": {"absent_row": recipe.absent_row, "spec_length": recipe.spec_length, "empty": "skip"},
         "network": {"hidden": 1024, "epochs": epochs, "learning_rate": LEARNING_RATE, "batch_rows": BATCH_ROWS,
                     "weight_decay": recipe.weight_decay},
         "seeds": list(seeds),

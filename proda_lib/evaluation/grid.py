@@ -54,7 +54,7 @@ def recorded(
     found = read(table(profile, seeds, dataset))
     if any(found.runs.values()) or profile == "reference":
         return Recorded(found.runs, found.missing, f"Profile {profile}, read, not computed on this page.")
-    instead = read(table("reference", (0, 1, 2), dataset))
+    instead = read(table("reference", seeds, dataset))
     source = f"No run of profile {profile} is there: these are the committed records of profile reference."
     return Recorded(instead.runs, instead.missing, source)
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Sequence
 
 import numpy as np
@@ -27,8 +26,6 @@ from proda_lib.evaluation.report import (
     spread,
     without_empty_lines,
 )
-from proda_lib.models.config import RELEASED, ModelConfig, with_preset
-from proda_lib.training.recipe import Recipe
 
 #: Rules that hold for every table of mAP here.
 RULES = "mAP in percent; classes without positives are skipped (empty = skip)."
@@ -200,41 +197,6 @@ def cad120_findings(videos: Gathered, clips: Gathered) -> Text:
                         f"{title}: {Spread(values)}, {word} {name} ({level:.1f}) by {abs(away):.1f} points."
                     )
     return bullets(sentences or ["Nothing to compare: runs or controls are missing."])
-
-
-def presets_table(found: RunRows) -> Table:
-    """The two presets under both kinds of protocol, each with the prompt-only control on its own specifications."""
-    lines: dict[str, Key] = {label: f"paper/{key}" for label, key in ASKED.items() if "both" in label}
-    lines |= {label: f"{key}/map" for label, key in LABEL_FREE.items()}
-    frame = frame_of(
-        lines, {("ours", f"preset {name}"): (found[name], "") for name in ("paper", "released")}, "answer, rows"
-    )
-    for name in ("paper", "released"):
-        runs = found[f"prompt_only, {name}"]
-        keys = [str(key).replace("paper/", "trained/") for key in lines.values()]
-        frame["prompt-only, trained", f"preset {name}"] = [spread(runs, key) for key in keys]
-    frame = without_empty_lines(frame)
-    return Table(frame, f"{setting(found)} {RULES}")
-
-
-def presets_findings(found: RunRows) -> Text:
-    """The two presets compared on answers that both give to the same questions."""
-    keys = {"a_m": "a_m/map", "a_s by partition": "label_free/partition/a_s/map"}
-    return bullets(
-        compare("released", "paper", label, differences(found["released"], found["paper"], key))
-        for label, key in keys.items()
-    )
-
-
-def preset_options(paper: Recipe, released: Recipe) -> pd.DataFrame:
-    """Every setting in which two recipes differ, those of the model included."""
-    blank = ModelConfig(actions=1, objects=1, relations=1)
-    sides = [{**dataclasses.asdict(with_preset(blank, r.preset)), **dataclasses.asdict(r)} for r in (paper, released)]
-    for side, recipe in zip(sides, (paper, released), strict=True):
-        side.update({name: getattr(with_preset(blank, recipe.preset), name) for name in RELEASED})
-    different = [name for name in sides[0] if sides[0][name] != sides[1][name]]
-    cells = {"paper": [sides[0][n] for n in different], "released": [sides[1][n] for n in different]}
-    return pd.DataFrame(cells, index=pd.Index(different, name="setting"))
 
 
 def hit_rate_table(rates: Sequence[HitRates], note: str) -> Table:

@@ -98,7 +98,7 @@ def train_prompt_only(
 
     Loss: BCE of a_s plus BCE of a_t. AdamW at a constant rate, rows in random order; nothing is selected, the last
     epoch counts. CPU, seconds to a few minutes. Of the recipe only ``seed``, ``weight_decay``, and what decides the
-    specifications (``spec_length``, ``preset``, ``absent_singles``) matter.
+    specifications (``spec_length``, ``absent_row``, ``absent_singles``) matter.
     """
     labels = torch.from_numpy(multi_hots(train))
     with torch.random.fork_rng(devices=[]):

@@ -120,14 +120,14 @@ def evaluation_rows(
     length = specification_length(actions, recipe.spec_length)
     rngs = [video_rng(recipe.seed, EVALUATION_EPOCH, g.video) for g in graphs]
     both = zip(graphs, rngs, strict=True)
-    drawn = [sample_specifications(g.labels, actions, length, rng, recipe.preset) for g, rng in both]
+    drawn = [sample_specifications(g.labels, actions, length, rng, recipe.absent_row) for g, rng in both]
     video = np.repeat(np.arange(len(graphs)), [len(sap) for sap, _ in drawn])
     return video, np.concatenate([s for s, _ in drawn]), np.concatenate([d for _, d in drawn])
 
 
 @torch.no_grad()
 def paper_protocol(model: ProDA, graphs: Sequence[SceneGraph], recipe: Recipe, device="cpu") -> PaperProtocol:
-    """Score all 2L + 1 specifications of each video. The SAPs are made from the labels of ``graphs``."""
+    """Score all specifications of each video. The SAPs are made from the labels of ``graphs``."""
     model.eval()
     return PaperProtocol.concatenate(each_its_part(graphs, lambda part: _paper_protocol(model, part, recipe, device)))
 

@@ -143,7 +143,7 @@ def gather(table: Callable[..., Rows], profile: str, seeds: Sequence[int], datas
     folder = dataset.removesuffix("_clips")
     if dataset == "world" or (data_root() / folder / "annotations").exists():
         return Gathered(get_runs(table(profile, seeds, dataset), device), f"runs of profile {profile}")
-    missing = f"{DATASETS[dataset]} is not installed here"
+    missing = f"{DATASETS.get(dataset, dataset)} is not installed here"
     if found := committed_runs(table(profile, seeds, dataset)):
         return Gathered(found, f"{missing}: committed records of profile {profile}")
     if found := committed_runs(table("reference", (0, 1, 2), dataset)):
@@ -197,7 +197,7 @@ def setting(found: RunRows) -> str:
         return ", ".join(map(str, sorted(set(values))))
 
     recipes = [run.recipe for run in some]
-    names = listed(DATASETS[r.dataset] for r in recipes)
+    names = listed(DATASETS.get(r.dataset, r.dataset) for r in recipes)
     first = some[0].record["videos"]
     what = "clips" if recipes[0].dataset == "cad120_clips" else "videos"
     size = f"{first[0]['train']} training and {first[0]['test']} test {what}"

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
 
-from proda_lib.training.recipe import Recipe, make_recipe
+from proda_lib.training.recipe import RELEASED, Recipe, make_recipe
 
 #: Rows of a table: name → one recipe per seed.
 Rows = dict[str, list[Recipe]]
@@ -149,8 +150,13 @@ def sweeps(profile: str, seeds: Sequence[int], dataset: str = "world") -> dict[s
 
 
 def label_free(profile: str, seeds: Sequence[int], dataset: str = "world") -> Rows:
-    """The audit of label-free ProDA: trained as in table 3, and with single absent actions among its questions."""
-    rows = {"ProDA": {}, "ProDA, absent singles": {"absent_singles": True}, "encoder_only": {"model": "encoder_only"}}
+    """The audit of label-free ProDA: trained as in table 3, with single absent actions, and on its own questions."""
+    rows = {
+        "ProDA": {},
+        "ProDA, absent singles": {"absent_singles": True},
+        "ProDA, own questions": {"questions": "a_m"},
+        "encoder_only": {"model": "encoder_only"},
+    }
     return _rows(profile, seeds, {name: {"dataset": dataset, **row} for name, row in {**rows, **_CONTROLS}.items()})
 
 
@@ -161,17 +167,54 @@ def selection(profile: str, seeds: Sequence[int], dataset: str = "world") -> Row
 
 
 def presets(profile: str, seeds: Sequence[int] = (0,), dataset: str = "world") -> Rows:
-    """The paper's text and the released code, each with the prompt-only controls on its own specifications.
-
-    Warm-up and the fresh a_m head are settings of the recipe that no preset touches, so they are named here.
-    """
-    released = {"preset": "released", "warmup": 0.1, "head_m": "reinit"}
-    rows = {
+    """The paper's text and the released code, each with the prompt-only controls on its own specifications."""
+    rows: dict[str, dict] = {
         "paper": {},
-        "released": released,
+        "released": {"preset": "released"},
         "prompt_only, paper": {"model": "prompt_only"},
-        "prompt_only, released": {"model": "prompt_only", "preset": "released"},
+        "prompt_only, released": {"model": "prompt_only", "absent_row": True},  # of the released, all that it sees
     }
+    return _rows(profile, seeds, {name: {"dataset": dataset, **row} for name, row in rows.items()})
+
+
+def differences(profile: str, seeds: Sequence[int] = (0,), dataset: str = "world") -> Rows:
+    """The paper's text and each difference of the released code alone, with the controls.
+
+    A difference has a row where it can matter: "redraw" where a stage has several epochs; "long_videos" where videos
+    have more than K labels, which SSG-World's have not. Where the profile warms up anyway, the row "warmup" does not.
+    "specs_per_video" fills batches of the same size with random pairs of video and specification.
+    """
+    base = make_recipe(profile, dataset=dataset)
+    rows: dict[str, dict] = {"paper": {}, **{name: {name: value} for name, value in RELEASED.items()}}
+    if base.warmup:
+        rows["warmup"] = {"warmup": 0.0}
+    if max(base.pretrain_epochs, base.posttrain_epochs) == 1:
+        del rows["redraw"]
+    if dataset == "world":
+        del rows["long_videos"]
+    rows["specs_per_video"] = {"specs_per_video": 1, "batch_videos": base.batch_videos * base.specs_per_video}
+    rows["prompt_only, absent_row"] = {"model": "prompt_only", "absent_row": True}
+    return _variants(profile, seeds, dataset, rows)
+
+
+#: Shares of the training videos, and where the weights of ProDA start: row names are "START, SHARE".
+SHARES = (0.01, 0.05, 0.25, 1.0)
+STARTS = ("from SSG-World", "from scratch")
+
+
+def transfer(profile: str, seeds: Sequence[int], dataset: str = "cad120") -> Rows:
+    """Learning curves: ProDA from the library's weights and from scratch, and the prompt-only control, by share.
+
+    All have the size of those weights. A smaller share gets more epochs, or it would get many times fewer steps.
+    """
+    size = {"width": 64, "heads": 4, "layers": 1, "depth": 1, "candidates": 5, "frames": 16, **_VARIANT}
+    base = make_recipe(profile, dataset=dataset)
+    rows: dict[str, dict] = {}
+    for share, more in zip(SHARES, (8, 4, 2, 1), strict=True):
+        epochs = {"pretrain_epochs": more * base.pretrain_epochs, "posttrain_epochs": more * base.posttrain_epochs}
+        for name, start in zip(STARTS, ("world", ""), strict=True):
+            rows[f"{name}, {share:.0%}"] = {**size, **epochs, "start": start, "train_share": share}
+        rows[f"prompt_only, {share:.0%}"] = {"model": "prompt_only", "train_share": share}
     return _rows(profile, seeds, {name: {"dataset": dataset, **row} for name, row in rows.items()})
 
 
@@ -182,7 +225,8 @@ def _only(rows: Rows, name: str) -> Rows:
 def by_page(profile: str = "reference", seeds: Sequence[int] = (0, 1, 2)) -> dict[str, list[Recipe]]:
     """Every run that a page of the book shows, in the order in which they are worth making.
 
-    What is committed as a record, and nothing else is. Pages about one model take the first seed.
+    What is committed as a record, and nothing else is. Pages about one model take the first seed; so do the pages with
+    many variants (sweeps, the five scene splits, the differences of the code), or the grid would take days.
     """
     first = tuple(seeds)[:1]
     pages: dict[str, list[Rows]] = {
@@ -199,12 +243,14 @@ def by_page(profile: str = "reference", seeds: Sequence[int] = (0, 1, 2)) -> dic
         "figures/parsing": [_only(table03(profile, first), "DPM"), _only(table01(profile, first), "encoder_only")],
         "figures/explorer": [_only(table03(profile, first), "DPM")],
         "audit/prompt": [_only(table03(profile, seeds), "prompt_only"), _only(cad120(profile, seeds), "prompt_only")],
-        "engineering/reference_profile": [_only(table03(profile, seeds), "DPM")],
         "results/table01": [table01(profile, seeds)],
-        "results/table10": [domain_shift(profile, seeds)],
-        "results/sweeps": list(sweeps(profile, seeds).values()),
+        "results/table10": [domain_shift(profile, first)],
+        "results/sweeps": list(sweeps(profile, first).values()),
+        "results/transfer": [transfer(profile, seeds)],
         "audit/checklist": [selection(profile, seeds), selection(profile, seeds, "cad120")],
-        "paper_and_code": [presets(profile, first)],
+        "paper_and_code": [presets(profile, first), differences(profile, first)],
     }
-    return {page: list(dict.fromkeys(r for rows in tables for recipes in rows.values() for r in recipes))
-            for page, tables in pages.items()}  # fmt: skip
+    found = {page: list(dict.fromkeys(r for rows in tables for recipes in rows.values() for r in recipes))
+             for page, tables in pages.items()}  # fmt: skip
+    found["engineering/reference_profile"] = list(dict.fromkeys(itertools.chain(*found.values())))  # it sums them up
+    return found

@@ -97,7 +97,7 @@ def about(run: Run) -> list[str]:
     met = "It was trained on specifications of present actions, and of present and absent ones up to a fixed length. "
     met += (
         "It has also met single absent actions."
-        if recipe.absent_singles or recipe.preset == "released"
+        if recipe.absent_singles or recipe.absent_row
         else "It never met an absent action in a shorter one: what it answers to such a question is an extrapolation."
     )
     return [f"Run {run.name}. {setting({'ProDA': [run]})}", met]

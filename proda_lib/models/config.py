@@ -1,8 +1,7 @@
-"""Settings of the models, and the two presets that set every place where paper and released code differ."""
+"""Settings of the models."""
 
 from __future__ import annotations
 
-import dataclasses
 from dataclasses import dataclass
 
 from proda_lib.errors import RecipeError
@@ -14,7 +13,7 @@ class ModelConfig:
 
     Attributes:
         actions, objects, relations: C, object classes, R. ``visual``: width of the visual features, 0 for none.
-        frames, slots: N and M. M matters only where ``released`` counts absent slots.
+        frames, slots: N and M. M matters only where the released code counts absent slots.
         width, heads, layers, depth: D, attention heads, VGPNN layers, transformer depth in each. ``candidates``: T.
         prompt: "dpm" (eq. 1–2) or "simple". ``branches``: "single", one prompt module for SAP and UAP, or "dual".
         norm: "vgnorm" (paper), "vgnorm_released", "layer", "batch" or "graph".
@@ -71,20 +70,3 @@ class ModelConfig:
             raise RecipeError(f"ModelConfig.dropout: found {self.dropout}, expected 0 <= dropout < 1")
         if self.width % self.heads:
             raise RecipeError(f"ModelConfig.width: found {self.width}, expected a multiple of heads = {self.heads}")
-
-
-#: What the released code does differently inside the model.
-RELEASED = {
-    "norm": "vgnorm_released",
-    "wiring": "released",
-    "fusion_mlp": True,
-    "message_norm": True,
-    "graph_supervision": True,
-}
-
-
-def with_preset(config: ModelConfig, preset: str) -> ModelConfig:
-    """``config`` as in the paper, or with the differences of the released code."""
-    if preset not in ("paper", "released"):
-        raise RecipeError(f"preset: found {preset!r}, expected 'paper' or 'released'")
-    return dataclasses.replace(config, **RELEASED) if preset == "released" else config

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import json
 import os
@@ -13,17 +14,26 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import nn
 
-from proda_lib.errors import CheckpointError, RecipeError
+from proda_lib.errors import CheckpointError, DataError, RecipeError
 from proda_lib.models.config import ModelConfig
 
 
 def write_atomically(path: Path, write) -> None:
-    """Call ``write(partial path)``, flush to disk, and only then give the file its name."""
+    """Call ``write(partial path)``, flush to disk, and only then give the file its name.
+
+    Raises:
+        DataError: the disk is full, or the file cannot be written there; what stood under the name stays.
+    """
     partial = path.with_name(f"{path.name}.partial{os.getpid()}")
-    write(partial)
-    with open(partial, "rb+") as file:
-        os.fsync(file.fileno())
-    os.replace(partial, path)
+    try:
+        write(partial)
+        with open(partial, "rb+") as file:
+            os.fsync(file.fileno())
+        os.replace(partial, path)
+    except (OSError, SafetensorError) as error:
+        with contextlib.suppress(OSError):
+            partial.unlink(missing_ok=True)  # it takes room that may be what is missing
+        raise DataError(path, "writing", error, "a folder that can be written, with room on its disk") from error
 
 
 class SavedModel(nn.Module):
@@ -49,19 +59,30 @@ class SavedModel(nn.Module):
         """
         folder = Path(folder)
         try:
-            config = dict(json.loads((folder / "config.json").read_text()))
-        except (OSError, ValueError, TypeError) as error:
+            config = dict(json.loads((folder / "config.json").read_text(encoding="utf-8")))
+        except (OSError, ValueError, TypeError, RecursionError) as error:
             raise CheckpointError(f"{folder / 'config.json'}: {error}; expected a folder of save_pretrained") from error
         if (name := config.pop("model", None)) != cls.__name__:
             raise CheckpointError(f"{folder / 'config.json'}: model: found {name!r}, expected {cls.__name__!r}")
         try:
-            model = cls(ModelConfig(**config))
-        except (TypeError, RecipeError) as error:
+            weights = load_file(folder / "model.safetensors")
+        except (OSError, SafetensorError) as error:
+            raise CheckpointError(f"{folder / 'model.safetensors'}: {error}") from error
+        try:
+            settings = ModelConfig(**config)
+            if settings.layers * settings.depth > len(weights):
+                raise RecipeError(f"layers x depth: found {settings.layers} x {settings.depth}, expected no more than "
+                                  f"the {len(weights)} tensors in model.safetensors")  # fmt: skip
+            with torch.device("meta"):  # takes no memory, whatever sizes the config claims
+                shell = cls(settings)
+        except (TypeError, ValueError, RuntimeError, ArithmeticError) as error:
             raise CheckpointError(f"{folder / 'config.json'}: {error}") from error
         try:
-            model.load_state_dict(load_file(folder / "model.safetensors"), assign=True)  # the precision of the file
-        except (OSError, SafetensorError, RuntimeError) as error:
+            shell.load_state_dict(weights, assign=True)
+        except RuntimeError as error:
             lines = str(error).splitlines()
             more = f" (and {len(lines) - 3} more lines)" if len(lines) > 3 else ""
             raise CheckpointError(f"{folder / 'model.safetensors'}: {' '.join(lines[:3])}{more}") from error
+        model = cls(settings)  # of the size of the file
+        model.load_state_dict(weights, assign=True)  # the precision of the file
         return model.to(device).eval()

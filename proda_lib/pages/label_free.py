@@ -9,7 +9,7 @@ from proda_lib.evaluation.layouts import LABEL_FREE, RULES
 from proda_lib.evaluation.report import Spread, Table, Text, bullets, compare, differences
 
 FREE, ASKED = "no test label in the question", "question built from the test labels"
-SINGLES = "ProDA, absent singles"
+SINGLES, OWN = "ProDA, absent singles", "ProDA, own questions"
 #: Line → (row, key).
 LINES: dict[tuple[str, str], tuple[str, str]] = {
     (FREE, "no_prompt"): ("no_prompt", "a_t/map"),
@@ -17,6 +17,10 @@ LINES: dict[tuple[str, str], tuple[str, str]] = {
     **{(FREE, f"ProDA: {label}"): ("ProDA", f"{key}/map") for label, key in LABEL_FREE.items()},
     (FREE, "ProDA, absent singles: a_s, scan"): (SINGLES, "label_free/scan/a_s/map"),
     (FREE, "ProDA, absent singles: a_s, partition"): (SINGLES, "label_free/partition/a_s/map"),
+    (FREE, "ProDA, own questions: a_s, self"): (OWN, "label_free/self/a_s/map"),
+    (FREE, "ProDA, own questions: a_t, self"): (OWN, "label_free/self/a_t/map"),
+    (FREE, "ProDA, own questions: a_s, partition"): (OWN, "label_free/partition/a_s/map"),
+    (FREE, "ProDA, own questions: a_s, scan"): (OWN, "label_free/scan/a_s/map"),
     (FREE, "class frequency"): ("prompt_only", "frequency/map"),
     (ASKED, "ProDA: a_t"): ("ProDA", "paper/both/a_t"),
     (ASKED, "prompt only, trained: a_t"): ("prompt_only", "trained/both/a_t"),
@@ -35,6 +39,12 @@ ATTEMPTS: dict[str, tuple[str, str]] = {
         SINGLES,
         "label_free/scan_with_a_m/a_s/map",
     ),
+    "a_s, self, trained on its own questions too": (OWN, "label_free/self/a_s/map"),
+    "a_t, self, trained on its own questions too": (OWN, "label_free/self/a_t/map"),
+    "a_s, self iterated, trained on its own questions too": (OWN, "label_free/self_iterated/a_s/map"),
+    "a_s, partition, trained on its own questions too": (OWN, "label_free/partition/a_s/map"),
+    "a_s, scan, trained on its own questions too": (OWN, "label_free/scan/a_s/map"),
+    "a_s of scan averaged with a_m, trained on its own questions too": (OWN, "label_free/scan_with_a_m/a_s/map"),
 }
 
 

@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 import json
+import math
+import statistics
 
 import pandas as pd
 from matplotlib.figure import Figure
 
 from proda_lib.evaluation.grid import Recorded
-from proda_lib.evaluation.report import Spread, Table
+from proda_lib.evaluation.report import DATASETS, Spread, Table
+from proda_lib.evaluation.tables import by_page
 from proda_lib.paths import results_root
 from proda_lib.plotting import style
+from proda_lib.training import runs
+from proda_lib.training.recipe import Recipe
 
 SETTINGS = ("width", "train_videos", "batch_videos", "specs_per_video", "pretrain_lr", "feature_scale")
 
@@ -55,6 +60,36 @@ def tried_curves() -> Figure:
     ax.grid(axis="both")
     figure.legend(loc="outside lower center", ncols=2, fontsize=7)
     return figure
+
+
+def cost_table(cores: int = 2) -> Table:
+    """What the whole grid costs: measured where a run has a record, else the median of its like; a line a kind of run.
+
+    Two runs side by side, one thread each, on ``cores`` cores; a record's seconds are those of its own day.
+    """
+    recipes = {r: None for found in by_page().values() for r in found}
+    records = {r: runs.committed(r) for r in recipes}
+    kinds: dict[tuple[str, str, str], list[Recipe]] = {}
+    for recipe in recipes:
+        scan = "with scan" if recipe.model == "proda" and recipe.scan else ""
+        videos = f"{recipe.train_videos:,}" if recipe.dataset == "world" else DATASETS[recipe.dataset]
+        kinds.setdefault((recipe.model, scan, videos), []).append(recipe)
+    lines, index, total, known = [], [], 0.0, True
+    for kind, group in sorted(kinds.items()):
+        seconds = [run.record["seconds"] for r in group if (run := records[r])]
+        each = statistics.median(seconds) if seconds else math.nan
+        hours = (sum(seconds) + (len(group) - len(seconds)) * each) / 3600
+        known &= bool(seconds)
+        total += 0.0 if math.isnan(hours) else hours
+        lines.append(
+            [len(group), len(seconds), f"{each / 60:.1f}" if seconds else "–", f"{hours:.1f}" if seconds else "–"]
+        )
+        index.append(" ".join(filter(None, (*kind[:2], f"({kind[2]})"))))
+    frame = pd.DataFrame(lines, columns=["runs", "recorded", "minutes each", "hours in all"],
+                         index=pd.Index(index, name="model (videos)"))  # fmt: skip
+    rest = "" if known else " Kinds without a record are left out."
+    note = f"In all {total:.1f} hours of one core, {total / cores:.1f} on {cores}: missing runs as long as their like."
+    return Table(frame, note + rest)
 
 
 def validation_table(found: Recorded, row: str) -> Table:

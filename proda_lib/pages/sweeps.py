@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import pandas as pd
 
 from proda_lib.evaluation.grid import Recorded, cell, read
@@ -11,12 +13,12 @@ from proda_lib.evaluation.tables import sweeps
 from proda_lib.pages.ablations import ANSWERS
 
 
-def sweep_runs(profile: str, seeds: tuple[int, ...] = (0, 1, 2), dataset: str = "world") -> dict[str, Recorded]:
+def sweep_runs(profile: str, seeds: Sequence[int] = (0,), dataset: str = "world") -> dict[str, Recorded]:
     """Runs of every sweep, by its label; of profile "reference" where this profile has none."""
     found = {label: read(rows) for label, rows in sweeps(profile, seeds, dataset).items()}
     source = f"Profile {profile}, read, not computed on this page."
     if profile != "reference" and not any(any(f.runs.values()) for f in found.values()):
-        found = {label: read(rows) for label, rows in sweeps("reference", (0, 1, 2), dataset).items()}
+        found = {label: read(rows) for label, rows in sweeps("reference", seeds, dataset).items()}
         source = f"No run of profile {profile} is there: these are the committed records of profile reference."
     return {label: Recorded(f.runs, f.missing, source) for label, f in found.items()}
 

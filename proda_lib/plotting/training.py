@@ -14,7 +14,7 @@ from proda_lib.plotting.style import BLUE, COLOURS, GREY, VERMILION
 
 #: Names of a curve's row that are no loss term.
 NOT_A_LOSS = ("fold", "stage", "epoch", "score", "seconds", "trace")
-STAGES = {"pretrain": "stage 1: everything", "posttrain": "stage 2: heads"}
+STAGES = {"pretrain": "stage 1: everything", "posttrain": "stage 2: heads", "self": "stage 3: own questions"}
 
 
 def margins(values: dict[str, Float[np.ndarray, "G"]], margin: dict[str, float]) -> Figure:
@@ -71,7 +71,7 @@ def two_stages(curves: Sequence[dict]) -> Figure:
     """Training loss (above) and validation mAP after each epoch (below), the stages one after the other."""
     figure, (loss, score) = style.subplots(2, 1, height=3.8, sharex=True)
     offset, colours = 0, {}
-    for stage in ("pretrain", "posttrain"):
+    for stage in STAGES:
         rows = _mean_over_folds(curves, stage)
         if not rows:
             continue

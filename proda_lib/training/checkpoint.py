@@ -53,28 +53,55 @@ def read_checkpoint(path: Path, recipe_hash: str) -> tuple[dict, dict[str, Tenso
     """
     try:
         with safe_open(path, "pt") as file:
-            state = json.loads(file.metadata()["state"])
+            state = dict(json.loads(file.metadata()["state"]))
             tensors = {name: file.get_tensor(name) for name in file.keys()}
-    except (OSError, SafetensorError, KeyError, TypeError, ValueError) as error:
+    except (OSError, SafetensorError, KeyError, TypeError, ValueError, RecursionError) as error:
         raise CheckpointError(f"{path}: {error}; expected a checkpoint; delete it to start again") from error
     if state.get("recipe") != recipe_hash:
         raise CheckpointError(f"{path}: recipe: found {state.get('recipe')!r}, expected {recipe_hash!r}")
+    kinds = {"epoch": int, "step": int, "curves": list, "best_score": float, "sums": dict, "trace": dict}
+    wrong = [name for name, kind in kinds.items() if type(state.get(name)) is not kind]
+    if wrong or min(state["epoch"], state["step"]) < 0 or state["best_score"] != state["best_score"]:
+        found = f"no {', '.join(wrong)}" if wrong else "a number that cannot be"
+        raise CheckpointError(f"{path}: state: found {found}; expected a checkpoint; delete it to start again")
     return state, tensors
 
 
 def restore(tensors: dict[str, Tensor], model: nn.Module, optimizer: torch.optim.Optimizer) -> dict[str, Tensor] | None:
-    """Put model, optimizer and random number generators back; returns the best weights so far."""
+    """Put model, optimizer and random number generators back; returns the best weights so far.
+
+    Raises:
+        CheckpointError: the tensors are not those of this model and optimizer.
+    """
 
     def under(prefix: str) -> dict[str, Tensor]:
         return {name[len(prefix) :]: value for name, value in tensors.items() if name.startswith(prefix)}
 
-    model.load_state_dict(under("model/"))
-    states: dict[int, dict[str, Tensor]] = {}
-    for name, value in under("optimizer/").items():
-        index, key = name.split("/")
-        states.setdefault(int(index), {})[key] = value
-    optimizer.load_state_dict({**optimizer.state_dict(), "state": states})
-    torch.set_rng_state(tensors["rng/cpu"])
-    if torch.cuda.is_available() and "rng/cuda" in tensors:
-        torch.cuda.set_rng_state(tensors["rng/cuda"])
-    return under("best/") or None
+    best = under("best/")
+    try:
+        if best:
+            model.load_state_dict(best)  # they will be needed at the end: better refused now
+        model.load_state_dict(under("model/"))
+        states: dict[int, dict[str, Tensor]] = {}
+        for name, value in under("optimizer/").items():
+            index, key = name.split("/")
+            states.setdefault(int(index), {})[key] = value
+        optimizer.load_state_dict({**optimizer.state_dict(), "state": states})
+        _check_states(optimizer)
+        torch.set_rng_state(tensors["rng/cpu"])
+        if torch.cuda.is_available() and "rng/cuda" in tensors:
+            torch.cuda.set_rng_state(tensors["rng/cuda"])
+    except (KeyError, ValueError, TypeError, RuntimeError) as error:
+        found = " ".join(str(error).splitlines()[:3])
+        raise CheckpointError(f"checkpoint: {found}; expected tensors of this run; delete it to start again") from error
+    return best or None
+
+
+def _check_states(optimizer: torch.optim.Optimizer) -> None:
+    """AdamW's state of a parameter: a step and two averages of its shape. PyTorch takes any."""
+    for group in optimizer.param_groups:
+        for parameter in group["params"]:
+            if state := optimizer.state.get(parameter):
+                shapes = {name: tuple(value.shape) for name, value in state.items()}
+                if shapes != {"step": (), "exp_avg": parameter.shape, "exp_avg_sq": parameter.shape}:
+                    raise ValueError(f"optimizer: found {shapes}, expected those of {tuple(parameter.shape)}")

@@ -18,6 +18,9 @@ from proda_lib.graph import SceneGraph
 from proda_lib.specification import sample_specifications, specification_length, video_rng
 from proda_lib.training.recipe import Recipe
 
+#: SAPs (S, C) of each video; None: drawn from its labels.
+Questions = Sequence[Bool[np.ndarray, "S C"]] | None
+
 
 @dataclass(frozen=True, eq=False)
 class Rows:
@@ -42,13 +45,16 @@ class EpochRows(Dataset):
 
     Item i is one visit to a video: ``frames`` random frames and its next S specifications. Both depend on
     (seed, epoch, video, visit) only, so any item can be made alone and in any process.
+
+    Args:
+        questions: SAPs (S, C) of each video; by default they are drawn from its labels.
     """
 
-    def __init__(self, graphs: Sequence[SceneGraph], recipe: Recipe, epoch: int):
-        self.graphs, self.recipe, self.epoch = graphs, recipe, epoch
-        S = recipe.specs_per_video
-        extra = int(recipe.preset == "released") + int(recipe.absent_singles)
-        visits = [-(-(2 * len(g.labels) + 1 + extra) // S) for g in graphs]
+    def __init__(self, graphs: Sequence[SceneGraph], recipe: Recipe, epoch: int, questions: Questions = None):
+        self.graphs, self.recipe, self.epoch, self.questions = graphs, recipe, epoch, questions
+        extra = int(recipe.absent_row) + int(recipe.absent_singles)
+        rows = [2 * len(g.labels) + 1 + extra for g in graphs] if questions is None else map(len, questions)
+        visits = [-(-count // recipe.specs_per_video) for count in rows]
         self.items = [(video, visit) for video, count in enumerate(visits) for visit in range(count)]
 
     def __len__(self) -> int:
@@ -57,8 +63,8 @@ class EpochRows(Dataset):
     def __getitem__(self, index: int) -> tuple[SceneGraph, Bool[np.ndarray, "S C"]]:
         video, visit = self.items[index]
         graph, recipe = self.graphs[video], self.recipe
-        rng = video_rng(recipe.seed, 0 if recipe.preset == "released" else self.epoch, graph.video)
-        saps = draw_specifications(graph, recipe, rng)
+        rng = video_rng(recipe.seed, self.epoch if recipe.redraw else 0, graph.video)
+        saps = draw_specifications(graph, recipe, rng) if self.questions is None else self.questions[video]
         saps = saps[rng.permutation(len(saps))][visit * recipe.specs_per_video : (visit + 1) * recipe.specs_per_video]
         frames = np.random.default_rng([*rng.integers(2**31, size=2), self.epoch, visit])
         return graph.sample_frames(recipe.frames, frames), saps
@@ -68,7 +74,7 @@ def draw_specifications(graph: SceneGraph, recipe: Recipe, rng: np.random.Genera
     """The SAPs of a video under a recipe; ``absent_singles`` adds one of a single absent action."""
     actions = len(graph.vocabulary.actions)
     length = specification_length(actions, recipe.spec_length)
-    saps, _ = sample_specifications(graph.labels, actions, length, rng, recipe.preset)
+    saps, _ = sample_specifications(graph.labels, actions, length, rng, recipe.absent_row)
     if recipe.absent_singles:
         absent = np.flatnonzero(~graph.multi_hot())
         single = np.zeros((1, actions), dtype=bool)
@@ -85,13 +91,17 @@ def collate_rows(items: Sequence[tuple[SceneGraph, Bool[np.ndarray, "S C"]]]) ->
 
 
 def epoch_loader(
-    graphs: Sequence[SceneGraph], recipe: Recipe, epoch: int, start: int = 0, workers: int = 0
-) -> tuple[DataLoader, int]:
+    graphs: Sequence[SceneGraph], recipe: Recipe, epoch: int, start: int = 0, workers: int = 0,
+    questions: Questions = None,
+) -> tuple[DataLoader, int]:  # fmt: skip
     """Batches of one epoch from batch ``start`` on, and the number of batches in the whole epoch.
 
     Batches are as nearly as possible of ``batch_videos`` and of equal size; each of several processes gets its part of
     every batch, and the parts together are the batch that one process would get. With ``accumulate`` a batch comes as
-    so many smaller ones. ``released`` drops videos with L > K.
+    so many smaller ones.
+
+    Args:
+        questions: see :class:`EpochRows`.
 
     Returns:
         The batches (``accumulate`` of them for each step of the optimiser), and the number of steps in the epoch.
@@ -99,9 +109,7 @@ def epoch_loader(
     Raises:
         RecipeError: a batch has fewer videos than there are processes and parts.
     """
-    if recipe.preset == "released":
-        graphs = [g for g in graphs if len(g.labels) <= recipe.spec_length]
-    dataset = EpochRows(graphs, recipe, epoch)
+    dataset = EpochRows(graphs, recipe, epoch, questions)
     order = np.random.default_rng([recipe.seed, epoch]).permutation(len(dataset))
     batches = np.array_split(order, max(1, round(len(order) / recipe.batch_videos)))
     N, parts = processes(), recipe.accumulate
@@ -114,6 +122,27 @@ def epoch_loader(
         dataset, batch_sampler=mine[start * parts :], collate_fn=collate_rows, num_workers=workers, generator=own
     )
     return loader, len(batches)
+
+
+def trainable(graphs: Sequence[SceneGraph], recipe: Recipe) -> Sequence[SceneGraph]:
+    """The videos to train on: ``long_videos="drop"`` leaves those with L > K out.
+
+    Raises:
+        RecipeError: no video is left.
+    """
+    if recipe.long_videos == "cap":
+        return graphs
+    length = specification_length(len(graphs[0].vocabulary.actions), recipe.spec_length)
+    kept = [g for g in graphs if len(g.labels) <= length]
+    if not kept:
+        raise RecipeError(f"Recipe.long_videos: found 'drop' and no video with at most {length} labels, expected 'cap'")
+    return kept
+
+
+def first_share(graphs: Sequence[SceneGraph], share: float, seed: int) -> list[SceneGraph]:
+    """A random share of the videos, at least one, in their order; a smaller share is inside a larger one."""
+    chosen = np.random.default_rng([seed, 78]).permutation(len(graphs))[: max(1, round(share * len(graphs)))]
+    return [graphs[i] for i in sorted(chosen)]
 
 
 def split_validation(

@@ -19,7 +19,7 @@ from proda_lib.distributed import all_sum, any_process, processes, rank
 from proda_lib.errors import TrainingError
 from proda_lib.graph import SceneGraph
 from proda_lib.training.checkpoint import read_checkpoint, restore, save_checkpoint
-from proda_lib.training.data import Rows, epoch_loader
+from proda_lib.training.data import Questions, Rows, epoch_loader
 from proda_lib.training.recipe import Recipe
 
 #: A checkpoint is written at least this often (seconds) and after every epoch. It changes no result.
@@ -33,10 +33,11 @@ class Stage:
     """What one stage trains and how it is judged.
 
     Attributes:
-        name: "pretrain" or "posttrain".
+        name: "pretrain", "posttrain" or "self".
         losses: model, batch and share of the stage's epochs done → loss terms; their sum is minimised.
         trained: modules that train; everything else is frozen and in evaluation mode.
         validate: model → metrics, of which "score" picks the best epoch.
+        questions: SAPs (S, C) of each video, if they are not drawn from its labels.
     """
 
     name: str
@@ -45,6 +46,7 @@ class Stage:
     trained: Sequence[nn.Module]
     losses: Callable[[nn.Module, Rows, float], dict[str, Tensor]]
     validate: Callable[[nn.Module], dict[str, float]]
+    questions: Questions = None
     curves: list[dict] = field(default_factory=list)
 
 
@@ -138,7 +140,7 @@ def run_stage(
             model.eval()
             for module in stage.trained:
                 module.train()
-            loader, steps = epoch_loader(graphs, recipe, epoch, done, workers)
+            loader, steps = epoch_loader(graphs, recipe, epoch, done, workers, stage.questions)
             title = f"{stage.name} {epoch + 1}/{stage.epochs}"
             started, progress = time.monotonic(), epoch / max(stage.epochs, 1)
             with tqdm(loader, title, total=steps * parts, initial=done * parts, leave=False, mininterval=1.0) as bar:

@@ -28,7 +28,7 @@ from proda_lib.graph import SceneGraph
 from proda_lib.memory import keep_freed_memory
 from proda_lib.models.saved import SavedModel
 from proda_lib.specification import specification_length
-from proda_lib.training.data import split_validation
+from proda_lib.training.data import first_share, split_validation
 from proda_lib.training.recipe import Recipe
 from proda_lib.training.stages import MODELS, train
 
@@ -71,14 +71,17 @@ def fit_and_score(
 
     ``fabric``: a launched Fabric, for networks.
     """
+    kept, judged_on = split.train, split.test
+    if recipe.select == "validation":
+        kept, judged_on = split_validation(split.train, recipe.seed)
+    if recipe.train_share < 1:  # of what is trained on; the videos that pick the epoch are the same for every share
+        kept = first_share(kept, recipe.train_share, recipe.seed)
+        split = dataclasses.replace(split, train=kept)
     if recipe.model == "prompt_only":
         return _prompt_only(recipe, split), []
     if recipe.model == "logistic":
         return _logistic(split), []
     folder.mkdir(parents=True, exist_ok=True)
-    kept, judged_on = split.train, split.test
-    if recipe.select == "validation":
-        kept, judged_on = split_validation(split.train, recipe.seed)
     features = split.train[0].features
     visual = 0 if features is None else features.shape[-1]
     model, curves = train(recipe, recipe_hash, kept, judged_on, visual, folder, fabric,

@@ -1,26 +1,18 @@
-"""Recipe: everything that decides the outcome of a run, as one frozen, printable, hashable value.
-
-========= ================================ ==================================================================
-profile   meant for                        command
-========= ================================ ==================================================================
-smoke     tests, seconds                   ``proda train --dataset world --profile smoke``
-quick     a newcomer on 2 cores, minutes   ``proda train --dataset world --profile quick``
-reference what the book shows              ``proda train --dataset world --profile reference --device cuda``
-paper     the paper's sizes, one GPU       ``proda train --dataset action_genome --profile paper --device cuda``
-========= ================================ ==================================================================
-"""
+"""Recipe: everything that decides the outcome of a run, as one frozen, printable, hashable value."""
 
 from __future__ import annotations
 
 import dataclasses
 import hashlib
 import json
-from collections.abc import Sequence
+import re
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from proda_lib.datasets.transforms import Changes
 from proda_lib.errors import RecipeError
-from proda_lib.models.config import ModelConfig, with_preset
+from proda_lib.models.config import ModelConfig
+from proda_lib.training.profiles import DATASET_PROFILES, PROFILES, RELEASED
 from proda_lib.vocabulary import Vocabulary
 
 #: Raised whenever the same recipe gives other numbers than before.
@@ -30,6 +22,9 @@ NUMERICS = 2
 NETWORK_NAMES = ("proda", "no_prompt", "encoder_only", "token_transformer", "frame_gcn", "gpnn", "relation_lstm")
 MODEL_NAMES = (*NETWORK_NAMES, "prompt_only", "logistic")
 
+#: Sides that one can take where the paper and the released code differ.
+PRESETS: dict[str, dict] = {"paper": {}, "released": RELEASED}
+
 
 @dataclass(frozen=True)
 class Recipe:
@@ -37,10 +32,10 @@ class Recipe:
 
     Attributes:
         profile: where the sizes come from; kept for the reader, the sizes themselves are below.
-        dataset: "world", "cad120", "cad120_clips" or "action_genome".
+        dataset: "world", "cad120", "cad120_clips", "action_genome", or the name of a prepared data set.
         model: "proda"; its controls "no_prompt", "encoder_only", "prompt_only" (rule and trained MLP) and "logistic"
             (regression on histograms); or a baseline of table 1, "token_transformer", "frame_gcn", "gpnn" or
-            "relation_lstm". ``preset``: "paper" or "released".
+            "relation_lstm".
         seed: drives everything random.
         train_videos, test_videos: how many to make (world only).
         relations: False removes every relation (boxes, classes and edges stay). ``shuffle_frames``: True permutes the
@@ -49,18 +44,28 @@ class Recipe:
             :class:`~proda_lib.datasets.transforms.Changes`; all of these in training and test).
         scenario: 1..5, training and test videos from different scenes (table 10). ``scene_bias``: how much the actions
             depend on the scene (world only).
-        width ... norm: see :class:`ModelConfig`.
+        width ... graph_supervision: see :class:`ModelConfig`.
         spec_length: K. ``specs_per_video``: S, specifications of a video in a batch. ``batch_videos``: videos a batch.
         accumulate: a batch goes through in so many parts, one after the other, and their gradients are averaged: less
             memory, the same number of videos a step, but VGNorm and BatchNorm see one part at a time. The learning rate
             is what is written here, whatever the number of parts and devices. ``recompute``: see :class:`ModelConfig`.
-        absent_singles: also train on length-1 SAPs of an absent action (for protocol "scan").
+        absent_singles: also train on length-1 SAPs of an absent action (for protocol "scan"). ``absent_row``: True
+            draws 2L + 2 specifications, one more of a single absent action, in training and in the paper's protocol.
+        redraw: specifications are drawn afresh each epoch; False: once for good. ``long_videos``: "cap" caps the number
+            of present labels at K, "drop" leaves training videos with L > K out.
+        questions: "labels" (the paper), or "a_m": a third stage trains on the model's own questions (see
+            :func:`~proda_lib.training.stages.train`).
         pretrain_epochs, pretrain_lr, posttrain_epochs, posttrain_lr: the two stages.
         weight_decay, clip, warmup: of AdamW (not on biases, norms, 1-d); gradient norm; epochs.
-        margin_dis, margin_rec: m1, m2. ``dis``, ``rec``: whether the loss has the term (weight λ4 = 1).
+        margin_dis, margin_rec: m1, m2. ``falling_margins``: both fall from 0.7 to 0.2 over a stage instead.
+            ``dis``, ``rec``: whether the loss has the term (weight λ4 = 1). ``batch_loss``: each is one number of the
+            batch instead of one per sample. ``balance_u``: the loss of a_u is weighted by gradient norms
+            (:func:`~proda_lib.training.stages.balance`).
         posttrain_heads: "tm" (appendix D.2) or "sutm" (section 4.1 says a_u, a_s and a_t). ``head_m``: "keep" or
             "reinit" before the second stage.
         select: "validation" (10 % of the training videos) or "test" (as the paper).
+        start: "" starts afresh; "world" from the weights that come with the library, trained on SSG-World
+            (:func:`~proda_lib.models.transfer.start_from`). ``train_share``: share of the training videos to train on.
         scan: whether the evaluation includes the protocol "scan" (C questions a video).
         precision: Fabric's name, "32-true", "64-true" or "bf16-mixed".
     """
@@ -68,7 +73,6 @@ class Recipe:
     profile: str = "paper"
     dataset: str = "world"
     model: str = "proda"
-    preset: str = "paper"
     seed: int = 0
     train_videos: int = 7464
     test_videos: int = 1737
@@ -90,12 +94,20 @@ class Recipe:
     prompt: str = "dpm"
     branches: str = "single"
     norm: str = "vgnorm"
+    wiring: str = "figure5"
+    fusion_mlp: bool = False
+    message_norm: bool = False
+    graph_supervision: bool = False
     spec_length: int = 16
     specs_per_video: int = 4
     batch_videos: int = 8
     accumulate: int = 1
     recompute: bool = False
     absent_singles: bool = False
+    absent_row: bool = False
+    redraw: bool = True
+    long_videos: str = "cap"
+    questions: str = "labels"
     pretrain_epochs: int = 5
     pretrain_lr: float = 2e-4
     posttrain_epochs: int = 5
@@ -105,22 +117,28 @@ class Recipe:
     warmup: float = 0.0
     margin_dis: float = 0.2
     margin_rec: float = 0.2
+    falling_margins: bool = False
     dis: bool = True
     rec: bool = True
+    batch_loss: bool = False
+    balance_u: bool = False
     posttrain_heads: str = "tm"
     head_m: str = "keep"
     select: str = "validation"
+    start: str = ""
+    train_share: float = 1.0
     scan: bool = True
     precision: str = "32-true"
 
     def __post_init__(self) -> None:
         allowed = {
-            "dataset": ("world", "cad120", "cad120_clips", "action_genome"),
             "model": MODEL_NAMES,
-            "preset": ("paper", "released"),
+            "long_videos": ("cap", "drop"),
+            "questions": ("labels", "a_m"),
             "posttrain_heads": ("tm", "sutm"),
             "head_m": ("keep", "reinit"),
             "select": ("validation", "test"),
+            "start": ("", "world"),
             "precision": ("32-true", "64-true", "bf16-mixed"),
         }
         for name, values in allowed.items():
@@ -130,6 +148,14 @@ class Recipe:
                      "accumulate"):  # fmt: skip
             if getattr(self, name) < 1:
                 raise RecipeError(f"Recipe.{name}: found {getattr(self, name)}, expected at least 1")
+        if self.questions == "a_m" and self.model != "proda":
+            raise RecipeError(f"Recipe.questions: found 'a_m' with model {self.model!r}, expected model 'proda'")
+        if not re.fullmatch(r"[A-Za-z0-9_]+", self.dataset):  # it becomes part of a run's name
+            raise RecipeError(f"Recipe.dataset: found {self.dataset!r}, expected letters, digits and underscores")
+        if self.start and self.model != "proda":
+            raise RecipeError(f"Recipe.start: found {self.start!r} with model {self.model!r}, expected model 'proda'")
+        if not 0 < self.train_share <= 1:
+            raise RecipeError(f"Recipe.train_share: found {self.train_share}, expected a share above 0, at most 1")
         _ = self.changes  # its shares are checked
 
     def model_config(self, vocabulary: Vocabulary, visual: int = 0) -> ModelConfig:
@@ -137,7 +163,7 @@ class Recipe:
         shared = {f.name: getattr(self, f.name) for f in dataclasses.fields(ModelConfig) if hasattr(self, f.name)}
         sizes = {"actions": len(vocabulary.actions), "objects": len(vocabulary.objects)}
         shared.update(sizes, relations=len(vocabulary.relations), visual=visual)
-        return with_preset(ModelConfig(**shared), self.preset)
+        return ModelConfig(**shared)
 
     @property
     def changes(self) -> Changes:
@@ -157,12 +183,29 @@ class Recipe:
         return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:12]
 
 
+def read_recipe(settings: dict) -> Recipe:
+    """The recipe that a run's record holds; settings that are newer than the record have their defaults.
+
+    Records from before the differences were settings of their own name a "preset", which stood for most of them.
+
+    Raises:
+        RecipeError: a setting that does not exist or has a wrong value.
+    """
+    settings = {"preset": "paper", **settings}
+    preset = settings.pop("preset")
+    if preset not in PRESETS:
+        raise RecipeError(f"recipe: preset: found {preset!r}, expected one of {tuple(PRESETS)}")
+    stood_for = {name: value for name, value in PRESETS[preset].items() if name not in ("warmup", "head_m")}
+    _known(settings)
+    return Recipe(**settings | stood_for)
+
+
 def parse_settings(settings: Sequence[str]) -> dict:
     """["seed=1", "prompt=simple"] → {"seed": 1, "prompt": "simple"}, with the types of :class:`Recipe`'s fields."""
-    defaults, parsed = Recipe(), {}
+    defaults, parsed = {**dataclasses.asdict(Recipe()), "preset": "paper"}, {}
     for setting in settings:
         name, _, text = setting.partition("=")
-        kind = type(getattr(defaults, name, None))
+        kind = type(defaults.get(name))
         try:
             parsed[name] = {"True": True, "False": False}[text] if kind is bool else kind(text)
         except (KeyError, TypeError, ValueError) as error:
@@ -170,65 +213,43 @@ def parse_settings(settings: Sequence[str]) -> dict:
     return parsed
 
 
-#: What each profile changes. Same code, other numbers.
-PROFILES: dict[str, dict] = {
-    "smoke": {
-        "train_videos": 24, "test_videos": 12, "width": 16, "heads": 2, "layers": 1, "depth": 1, "candidates": 3,
-        "batch_videos": 8, "pretrain_epochs": 1, "posttrain_epochs": 1, "pretrain_lr": 2e-3, "posttrain_lr": 1e-3,
-        "warmup": 0.2, "scan": False,
-    },
-    "quick": {
-        "train_videos": 200, "test_videos": 80, "width": 32, "heads": 2, "layers": 1, "depth": 1, "candidates": 5,
-        "pretrain_epochs": 3, "posttrain_epochs": 1, "pretrain_lr": 2e-3, "posttrain_lr": 1e-3, "warmup": 0.2,
-        "scan": False,
-    },
-    "reference": {
-        "train_videos": 2000, "test_videos": 500, "width": 128, "heads": 4, "layers": 1, "depth": 1, "candidates": 5,
-        "dropout": 0.0, "feature_scale": 0.4, "pretrain_epochs": 1, "posttrain_epochs": 1, "pretrain_lr": 2e-3,
-        "posttrain_lr": 2e-3, "warmup": 0.1,
-    },
-    "paper": {},
-}  # fmt: skip
-
-#: CAD-120 is small (75 to 95 training videos, or some 400 clips, a fold): more epochs, smaller batches.
-_CAD120: dict[str, dict] = {
-    "smoke": {"frames": 4},
-    "quick": {"frames": 8, "pretrain_epochs": 6, "posttrain_epochs": 2},
-    "reference": {"frames": 8, "width": 32, "batch_videos": 8, "pretrain_epochs": 8, "posttrain_epochs": 2,
-                  "dropout": 0.1, "feature_scale": 1.0, "warmup": 0.15},
-    "paper": {"pretrain_epochs": 60, "posttrain_epochs": 20},
-}  # fmt: skip
-#: A clip has one label, so it has few specifications, and an epoch few steps.
-_CLIPS = {**_CAD120, "reference": {**_CAD120["reference"], "pretrain_epochs": 16, "posttrain_epochs": 8}}
-
-#: What a data set changes in a profile.
-DATASET_PROFILES: dict[str, dict[str, dict]] = {"cad120": _CAD120, "cad120_clips": _CLIPS}
-
-
-def make_recipe(profile: str, **changes) -> Recipe:
+def make_recipe(profile: str, preset: str = "paper", **changes) -> Recipe:
     """The recipe of a profile, with changes.
 
+    Args:
+        preset: "paper", or "released" for all of :data:`RELEASED`; single changes come on top of it.
+
     Raises:
-        RecipeError: no such profile or setting.
+        RecipeError: no such profile, preset or setting.
     """
-    if profile not in PROFILES:
-        raise RecipeError(f"profile: found {profile!r}, expected one of {tuple(PROFILES)}")
-    known = {f.name for f in dataclasses.fields(Recipe)}
-    if unknown := sorted(set(changes) - known):
-        raise RecipeError(f"recipe: found {', '.join(unknown)}, expected settings among {', '.join(sorted(known))}")
+    for name, value, expected in (("profile", profile, PROFILES), ("preset", preset, PRESETS)):
+        if value not in expected:
+            raise RecipeError(f"{name}: found {value!r}, expected one of {tuple(expected)}")
+    _known(changes)
     of_dataset = DATASET_PROFILES.get(changes.get("dataset", Recipe.dataset), {}).get(profile, {})
-    return Recipe(**{"profile": profile, **PROFILES[profile], **of_dataset, **changes})
+    return Recipe(**{"profile": profile, **PROFILES[profile], **of_dataset, **PRESETS[preset], **changes})
+
+
+def _known(settings: Iterable[str]) -> None:
+    known = {f.name for f in dataclasses.fields(Recipe)}
+    if unknown := sorted(set(settings) - known):
+        raise RecipeError(f"recipe: found {', '.join(unknown)}, expected settings among {', '.join(sorted(known))}")
 
 
 def command(recipe: Recipe) -> str:
     """The shortest ``proda train`` command that makes (or reads) this recipe's run."""
-    base = make_recipe(recipe.profile, dataset=recipe.dataset, model=recipe.model, seed=recipe.seed)
+    return min((_command(recipe, preset) for preset in PRESETS), key=len)
+
+
+def _command(recipe: Recipe, preset: str) -> str:
+    base = make_recipe(recipe.profile, preset, dataset=recipe.dataset, model=recipe.model, seed=recipe.seed)
     words = ["proda train", f"--dataset {recipe.dataset}", f"--profile {recipe.profile}"]
     words += [
         f"--{name} {getattr(recipe, name)}"
         for name in ("model", "seed")
         if getattr(recipe, name) != getattr(Recipe, name)
     ]
+    words += [f"--set preset={preset}"] if preset != "paper" else []
     for field in dataclasses.fields(Recipe):
         if getattr(recipe, field.name) != getattr(base, field.name):
             words.append(f"--set {field.name}={getattr(recipe, field.name)}")

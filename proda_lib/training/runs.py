@@ -37,9 +37,10 @@ from proda_lib.datasets.registry import Split, data_version, load_splits
 from proda_lib.distributed import any_process, processes, rank
 from proda_lib.errors import CheckpointError, DataError
 from proda_lib.models.saved import SavedModel, write_atomically
+from proda_lib.models.shipped import shipped_version
 from proda_lib.paths import project_root, results_root, runs_root
 from proda_lib.training.outcome import fit_and_score, make_fabric, score_folder, summarise
-from proda_lib.training.recipe import NETWORK_NAMES, NUMERICS, Recipe
+from proda_lib.training.recipe import NETWORK_NAMES, NUMERICS, Recipe, read_recipe
 from proda_lib.training.stages import MODELS
 
 
@@ -64,7 +65,7 @@ class Run:
 
     @property
     def recipe(self) -> Recipe:
-        return Recipe(**self.record["recipe"])
+        return read_recipe(self.record["recipe"])
 
     def _folder(self) -> Path:
         if self.folder is None:
@@ -82,7 +83,13 @@ class Run:
 
 def run_name(recipe: Recipe) -> str:
     """Name of the recipe's folder in the run store."""
-    return f"{recipe.dataset}-{recipe.model}-{recipe.hash(data_version(recipe.dataset))}"
+    return f"{recipe.dataset}-{recipe.model}-{recipe.hash(_version(recipe))}"
+
+
+def _version(recipe: Recipe) -> str:
+    """What the run's hash says of all that it reads: its data and, if it starts from them, the library's weights."""
+    version = data_version(recipe.dataset)
+    return f"{version}, start {shipped_version()}" if recipe.start else version
 
 
 def find(recipe: Recipe) -> Run | None:
@@ -112,10 +119,13 @@ def named(name: str) -> Run:
 
 def _read(path: Path) -> dict:
     try:
-        record = json.loads(path.read_text())
-        Recipe(**record["recipe"])
-        return {**record, "name": record["name"], "metrics": record["metrics"]}
-    except (OSError, ValueError, KeyError, TypeError) as error:
+        record = json.loads(path.read_text(encoding="utf-8"))
+        read_recipe(record["recipe"])
+        kinds = {"name": str, "metrics": dict, "curves": list, "seconds": int | float, "hardware": dict}
+        if wrong := [name for name, kind in kinds.items() if name in record and not isinstance(record[name], kind)]:
+            raise TypeError(f"another type of {', '.join(wrong)}")
+        return {**record, **{name: record[name] for name in ("name", "metrics", "curves")}}
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise DataError(path, "record", f"{type(error).__name__}: {error}", "a record written by a run") from error
 
 
@@ -194,7 +204,7 @@ def commit_record(run: Run) -> Path:
 def _make(recipe: Recipe, folder: Path, device: str, fabric) -> None:
     started, clock = datetime.now(UTC).isoformat(timespec="seconds"), time.monotonic()
     splits = _splits(recipe)
-    recipe_hash = recipe.hash(data_version(recipe.dataset))
+    recipe_hash = recipe.hash(_version(recipe))
     scores, curves = [], []
     with reproducible(device):
         for fold, split in enumerate(splits):
@@ -207,7 +217,7 @@ def _make(recipe: Recipe, folder: Path, device: str, fabric) -> None:
     record = {
         "name": folder.name,
         "recipe": dataclasses.asdict(recipe),
-        "data": data_version(recipe.dataset),
+        "data": _version(recipe),
         "videos": [{"train": len(s.train), "test": len(s.test)} for s in splits],
         "numerics": NUMERICS,
         "metrics": metrics,
@@ -223,6 +233,8 @@ def _make(recipe: Recipe, folder: Path, device: str, fabric) -> None:
         for fold in range(len(splits)):
             for checkpoint in (folder / f"fold{fold}").glob("*.safetensors"):
                 checkpoint.unlink()
+    for half_written in folder.rglob("*.partial*"):  # what a kill left; the lock says that nobody is writing it
+        half_written.unlink()
 
 
 def _write_run(folder: Path, record: dict, kept: dict[str, np.ndarray]) -> None:

@@ -1,4 +1,4 @@
-"""The two stages of ProDA (section 4.1, appendix D.2) and the single stage of its controls."""
+"""The two stages of ProDA (section 4.1, appendix D.2), a third on its own questions, and the one of its controls."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from proda_lib.distributed import all_sum
-from proda_lib.evaluation.protocols import paper_protocol, predict, recognition
+from proda_lib.evaluation.protocols import ask, paper_protocol, predict, recognition, self_questions
 from proda_lib.graph import SceneGraph
 from proda_lib.losses import (
     classification_loss,
@@ -24,10 +24,13 @@ from proda_lib.models.config import ModelConfig
 from proda_lib.models.controls import EncoderOnly, NoPrompt
 from proda_lib.models.proda import ProDA, ProDAOutput
 from proda_lib.models.saved import SavedModel
+from proda_lib.models.shipped import shipped_model
+from proda_lib.models.transfer import start_from
 from proda_lib.nn.readout import Readout
-from proda_lib.specification import branch_targets
-from proda_lib.training.data import Rows
+from proda_lib.specification import branch_targets, specification_length
+from proda_lib.training.data import Rows, trainable
 from proda_lib.training.loop import Stage, run_stage
+from proda_lib.training.questions import own_questions
 from proda_lib.training.recipe import Recipe
 
 MODELS: dict[str, type[SavedModel]] = {
@@ -42,14 +45,14 @@ MODELS: dict[str, type[SavedModel]] = {
 
 
 def margins(recipe: Recipe, progress: float) -> tuple[float, float]:
-    """m1, m2. ``released``: both go from 0.7 to 0.2 linearly over the stage's epochs (``progress`` in 0..1)."""
-    if recipe.preset == "released":
+    """m1, m2. ``falling_margins``: both go from 0.7 to 0.2 linearly over the stage's epochs (``progress`` in 0..1)."""
+    if recipe.falling_margins:
         return (0.7 - 0.5 * progress,) * 2
     return recipe.margin_dis, recipe.margin_rec
 
 
 def balance(specified: Tensor, unspecified: Tensor, model: ProDA) -> Tensor:
-    """``released``: weight of the a_u loss, ‖∂L_s/∂W_s‖ / ‖∂L_u/∂W_u‖ at the last layers W of the two readouts.
+    """``balance_u``: weight of the a_u loss, ‖∂L_s/∂W_s‖ / ‖∂L_u/∂W_u‖ at the last layers W of the two readouts.
 
     The public code re-weights by last-layer gradient norms; this ratio, detached and at most 10, is our reading of it.
     """
@@ -65,22 +68,24 @@ def pretrain_losses(
 ) -> dict[str, Tensor]:
     """Eq. (8): λ1 BCE(a_u) + λ2 BCE(a_s) + λ3 BCE(a_t) + λ4 (dis + rec), all λ = 1."""
     out: ProDAOutput = model(rows.batch, rows.sap, rows.row_video)
-    labels, released = rows.labels, recipe.preset == "released"
+    labels = rows.labels
     terms = {
         "a_s": classification_loss(out.a_s.logits, branch_targets(labels, rows.sap).float()),
         "a_u": classification_loss(out.a_u.logits, branch_targets(labels, ~rows.sap).float()),
         "a_t": classification_loss(out.a_t.logits, labels.float()),
     }
     margin_dis, margin_rec = margins(recipe, progress)
-    if recipe.dis and released:
+    if recipe.dis and recipe.batch_loss:
         slots = inner.config.slots
         terms["dis"] = disentanglement_loss_released(out.unspecified, out.specified, out.rows, margin_dis, slots)
     elif recipe.dis:
         terms["dis"] = disentanglement_loss(out.unspecified, out.specified, out.rows, margin_dis)
     if recipe.rec:
-        terms["rec"] = reconstruction_loss(out.original, out.rebuilt, out.rows, margin_rec, per_sample=not released)
-    if released:
+        per_sample = not recipe.batch_loss
+        terms["rec"] = reconstruction_loss(out.original, out.rebuilt, out.rows, margin_rec, per_sample)
+    if recipe.balance_u:
         terms["a_u"] = terms["a_u"] * balance(terms["a_s"], terms["a_u"], inner)
+    if recipe.graph_supervision:
         batch, seen = rows.batch, out.encoded
         terms["graph"] = graph_supervision_loss(
             inner.object_head(seen.adapted), batch.classes, inner.relation_head(seen.links), batch.relations
@@ -107,6 +112,35 @@ def control_losses(model: nn.Module, rows: Rows, progress: float) -> dict[str, T
     return {"a_t": classification_loss(model(rows.batch).logits, rows.batch.labels)}
 
 
+def self_stage(
+    model: ProDA, graphs: Sequence[SceneGraph], judged_on: Sequence[SceneGraph], recipe: Recipe, device
+) -> Stage:
+    """``questions="a_m"``: after the two stages, eq. (8) once more, on questions that need no label to be asked.
+
+    The encoder and the a_m head are frozen, so the questions (:func:`~proda_lib.training.questions.own_questions`, made
+    once) stay what the model would ask; the target of a question is, as ever, the true labels inside it. As many epochs
+    as the second stage; half the learning rate of the first, since everything that trains here is trained already. The
+    best epoch has the best mean of a_s and a_t mAP under the protocol ``self``.
+    """
+
+    def judge(model: nn.Module) -> dict[str, float]:
+        length = specification_length(model.config.actions, recipe.spec_length)
+        answer = ask(model, judged_on, self_questions(length), recipe.frames, device)
+        found = {f"val_{name}, self": recognition(getattr(answer, name), judged_on) for name in ("a_s", "a_t")}
+        return {**found, "score": sum(found.values()) / len(found)}
+
+    trained = [module for name, module in _first_stage(model, recipe).items() if name != "encoder"]
+    losses = functools.partial(pretrain_losses, recipe=recipe, inner=model)
+    questions = own_questions(model, graphs, recipe, device)
+    return Stage("self", recipe.posttrain_epochs, recipe.pretrain_lr / 2, trained, losses, judge, questions)
+
+
+def _first_stage(model: ProDA, recipe: Recipe) -> dict[str, nn.Module]:
+    """The parts of ProDA that eq. (8) reaches."""
+    idle = {"readout_m"} if recipe.rec else {"readout_m", "reconstruction"}
+    return {name: module for name, module in model.named_children() if name not in idle}
+
+
 def train(
     recipe: Recipe, recipe_hash: str, graphs: Sequence[SceneGraph], judged_on: Sequence[SceneGraph], visual: int,
     folder: Path, fabric, workers: int = 0, after_pretrain: Callable[[SavedModel], object] = lambda model: None,
@@ -115,7 +149,8 @@ def train(
 
     ProDA: stage 1 trains everything but the a_m head and keeps the epoch with the best mean of a_s and a_u mAP; stage 2
     trains the a_t head (its readout and classifier) and the a_m head on frozen features and keeps the epoch with the
-    best mean of a_t and a_m mAP. Controls: one stage with as many epochs, steps and videos a step as ProDA's two.
+    best mean of a_t and a_m mAP; with ``questions="a_m"``, :func:`self_stage` follows. Controls: one stage with as many
+    epochs, steps and videos a step as ProDA's first two.
 
     Args:
         judged_on: the videos that pick the best epoch.
@@ -125,9 +160,12 @@ def train(
     Returns:
         The model in evaluation mode, and one row per epoch.
     """
+    graphs = trainable(graphs, recipe)
     torch.manual_seed(recipe.seed)
     config: ModelConfig = recipe.model_config(graphs[0].vocabulary, visual)
     model = MODELS[recipe.model](config)
+    if recipe.start:
+        start_from(model, ProDA.from_pretrained(shipped_model()))
     go = functools.partial(run_stage, model=model, graphs=graphs, recipe=recipe, recipe_hash=recipe_hash,
                            fabric=fabric, workers=workers)  # fmt: skip
     if not isinstance(model, ProDA):
@@ -151,8 +189,7 @@ def train(
         a_t, a_m = result.summary()["both"]["a_t"], recognition(result.a_m, judged_on)
         return {"val_a_t": a_t, "val_a_m": a_m, "score": (a_t + a_m) / 2}
 
-    idle = {"readout_m"} if recipe.rec else {"readout_m", "reconstruction"}
-    first = [module for name, module in model.named_children() if name not in idle]
+    first = list(_first_stage(model, recipe).values())
     losses = functools.partial(pretrain_losses, recipe=recipe, inner=model)
     stage = Stage("pretrain", recipe.pretrain_epochs, recipe.pretrain_lr, first, losses, judge_pretrain)
     curves = go(stage, checkpoint=folder / "pretrain.safetensors")
@@ -166,4 +203,9 @@ def train(
         heads[1] = model.readout_m
     losses = functools.partial(posttrain_losses, recipe=recipe)
     stage = Stage("posttrain", recipe.posttrain_epochs, recipe.posttrain_lr, heads, losses, judge_posttrain)
-    return model, curves + go(stage, checkpoint=folder / "posttrain.safetensors")
+    curves = curves + go(stage, checkpoint=folder / "posttrain.safetensors")
+    if recipe.questions == "a_m":
+        torch.manual_seed(recipe.seed + 2)
+        stage = self_stage(model, graphs, judged_on, recipe, fabric.device)
+        curves = curves + go(stage, checkpoint=folder / "self.safetensors")
+    return model, curves

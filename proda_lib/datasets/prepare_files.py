@@ -1,0 +1,163 @@
+"""The official files behind ``proda data prepare charades``: where they lie, and what is missing before it starts."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import re
+import warnings
+from collections import Counter, defaultdict
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from tqdm import tqdm
+
+from proda_lib.datasets.action_genome import read_action_genome
+from proda_lib.datasets.action_genome_files import load_dict
+from proda_lib.datasets.install import CHARADES_CLASSES, CHARADES_CSVS
+from proda_lib.datasets.report import Report
+from proda_lib.errors import DataError
+from proda_lib.features.video import numbered, probe
+from proda_lib.graph import SceneGraph
+
+CSVS = dict(zip(("train", "test"), CHARADES_CSVS, strict=True))
+KINDS = ("annotation", "frames", "csv row")  #: what a video can lack
+
+
+@dataclass(frozen=True)
+class Files:
+    """Where the official files of one split lie."""
+
+    annotations: Path
+    csv: Path
+    classes: Path
+    rates: Path
+
+    @classmethod
+    def find(cls, folder: str | os.PathLike, split: str) -> Files:
+        """In ``folder``, its ``annotations/``, or ``charades/`` in it or beside it, as data/README.md has them."""
+        folder = Path(folder)
+        places = (folder, folder / "annotations", folder / "charades", folder.resolve().parent / "charades")
+
+        def found(name: str) -> Path:
+            if (place := next((p for p in places if (p / name).is_file()), None)) is None:
+                searched = ", ".join(map(str, places))
+                raise DataError(folder, name, "no such file", f"the official file in one of {searched}")
+            return place / name
+
+        return cls(found("frame_list.txt").parent, found(CSVS[split]), found(CHARADES_CLASSES), found("star_video_fps"))
+
+    def read(self, split: str, report: Report | None = None) -> list[SceneGraph]:
+        """The scene graphs of the split, without features."""
+        return read_action_genome(self.annotations, [self.csv], self.classes, self.rates, split, report=report)
+
+    def frame_numbers(self) -> dict[str, list[int]]:
+        """The annotated frames of each video in order of time, as the reader takes them."""
+        text = (self.annotations / "frame_list.txt").read_text("utf-8", "replace")
+        numbers: dict[str, set[int]] = defaultdict(set)
+        for video, number in re.findall(r"^\s*([^/\n]+)\.mp4/([0-9]{6})\.png\s*$", text, re.M):
+            numbers[video].add(int(number))
+        return {video: sorted(found) for video, found in numbers.items()}
+
+    def frame_rates(self) -> dict[str, float]:
+        """Frames per second by the name of the video's file."""
+        return load_dict(self.rates, Report())
+
+    def checksums(self) -> dict[str, str]:
+        """SHA-256 of every file that the graphs come from."""
+        names = ("frame_list.txt", "object_bbox_and_relationship.pkl", "person_bbox.pkl", "object_classes.txt",
+                 "relationship_classes.txt")  # fmt: skip
+        paths = [*(self.annotations / name for name in names), self.csv, self.classes, self.rates]
+        sums = {}
+        for path in paths:
+            with open(path, "rb") as file:
+                sums[path.name] = hashlib.file_digest(file, "sha256").hexdigest()
+        return sums
+
+
+@dataclass
+class Readiness:
+    """What a split lacks before it can be prepared.
+
+    Attributes:
+        videos, frames: how many are annotated.
+        missing: {video: [(what of :data:`KINDS`, explanation)]}, only videos that lack something.
+        faults: what is wrong with no video in particular.
+    """
+
+    split: str
+    videos: int = 0
+    frames: int = 0
+    missing: dict[str, list[tuple[str, str]]] = field(default_factory=lambda: defaultdict(list))
+    faults: list[str] = field(default_factory=list)
+
+    def __bool__(self) -> bool:
+        """Whether nothing is missing."""
+        return not (self.missing or self.faults)
+
+    def lines(self) -> Iterator[str]:
+        """The report: one line for each thing that a video lacks, then the totals."""
+        for fault in self.faults:
+            yield f"{self.split}: {fault}"
+        for video, lacks in sorted(self.missing.items()):
+            yield from (f"{self.split} {video}: {kind}: {text}" for kind, text in lacks)
+        counts = Counter(kind for lacks in self.missing.values() for kind in {kind for kind, _ in lacks})
+        lack = ", ".join(f"{kind} {counts[kind]}" for kind in KINDS)
+        yield (f"{self.split}: {self.videos} videos with {self.frames} frames; {len(self.missing)} videos lack "
+               f"something ({lack}); {len(self.faults)} other faults")  # fmt: skip
+
+
+def check_charades(
+    annotations: str | os.PathLike, frames: str | os.PathLike, split: str | None = None
+) -> list[Readiness]:
+    """What each split (or the given one) lacks, without decoding a frame; see :func:`prepare_charades`."""
+    found = []
+    for part in parts_of(split):
+        ready = Readiness(part)
+        found.append(ready)
+        try:
+            files = Files.find(annotations, part)
+            report, numbers, rates = Report(collect=True), files.frame_numbers(), files.frame_rates()
+        except DataError as error:
+            ready.faults.append(str(error))
+            continue
+        with warnings.catch_warnings():  # what the reader warns of is no fault
+            warnings.simplefilter("ignore")
+            names = {graph.video for graph in files.read(part, report)}
+        for error in report.errors:
+            words = re.split(r"[ ()/]|\.mp4", error.where)
+            if (video := next((word for word in words if word in numbers), None)) is None:
+                ready.faults.append(str(error))
+                continue
+            lacks_row = error.source.endswith(".csv") or error.found == "no row in the csv"
+            ready.missing[video].append(("csv row" if lacks_row else "annotation", str(error)))
+            names.add(video)
+        for video in tqdm(sorted(names), desc=f"{part}, frames", unit="video"):
+            if lack := _lacking(Path(frames) / f"{video}.mp4", numbers[video], rates.get(f"{video}.mp4")):
+                ready.missing[video].append(("frames", lack))
+        ready.videos, ready.frames = len(names), sum(len(numbers[video]) for video in names)
+        if not names:
+            ready.faults.append(f"no videos of this split in {files.annotations / 'frame_list.txt'}")
+    return found
+
+
+def _lacking(path: Path, numbers: list[int], rate: float | None) -> str:
+    """Which of the frames are not there; "" if all are."""
+    try:
+        if path.is_dir():
+            lost = sorted(set(numbers) - numbered(path).keys())
+            return f"{path}: {len(lost)} of {len(numbers)} missing, first {lost[0]:06d}.png" if lost else ""
+        info = probe(path)
+    except DataError as error:
+        return str(error)
+    last = (numbers[-1] - 0.5) / (rate or info.rate)
+    return f"{path}: ends at {info.duration:.2f} s, frame {numbers[-1]} is at {last:.2f} s" if (
+        last > info.duration + 1 / info.rate) else ""  # fmt: skip
+
+
+def parts_of(split: str | None) -> tuple[str, ...]:
+    """Both splits, or the given one."""
+    if split not in (None, *CSVS):
+        raise DataError("proda data prepare", "split", repr(split), '"train" or "test"')
+    return tuple(CSVS) if split is None else (split,)

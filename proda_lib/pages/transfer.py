@@ -1,0 +1,66 @@
+"""From SSG-World to CAD-120: how much does a start from the simulator save?"""
+
+from __future__ import annotations
+
+import pandas as pd
+from matplotlib.figure import Figure
+
+from proda_lib.evaluation.grid import Recorded, cell
+from proda_lib.evaluation.layouts import RULES
+from proda_lib.evaluation.report import Key, Spread, Table, Text, bullets, compare, differences
+from proda_lib.evaluation.tables import SHARES, STARTS
+from proda_lib.plotting import style
+
+#: Answer → key; the first three use no test label.
+ANSWERS: dict[str, Key] = {
+    "a_m": "a_m/map",
+    "a_s by partition": "label_free/partition/a_s/map",
+    "a_t": "paper/both/a_t",
+}
+CONTROLS: dict[str, Key] = {"class frequency": "frequency/map", "prompt only, trained": "trained/both/a_t"}
+
+
+def transfer_table(found: Recorded) -> Table:
+    """A line for each share of the training videos; from the simulator, from scratch, and the control on that share."""
+    cells: dict[tuple[str, str], list[Spread]] = {}
+    for answer, key in ANSWERS.items():
+        for start in STARTS:
+            cells[answer, start] = [cell(found, f"{start}, {share:.0%}", key) for share in SHARES]
+    for control, key in CONTROLS.items():
+        cells["prompt_only", control] = [cell(found, f"prompt_only, {share:.0%}", key) for share in SHARES]
+    index = pd.Index([f"{share:.0%}" for share in SHARES], name="training videos")
+    return Table(pd.DataFrame(cells, index=index), f"{found.note} {RULES}")
+
+
+def transfer_findings(found: Recorded) -> Text:
+    """The start's difference at each share, seed by seed."""
+    sentences = []
+    for answer in ("a_m", "a_s by partition"):
+        for share in SHARES:
+            ours, other = (found.runs.get(f"{start}, {share:.0%}", []) for start in STARTS)
+            what = f"{answer} with {share:.0%} of the training videos"
+            sentences.append(compare(STARTS[0], STARTS[1], what, differences(ours, other, ANSWERS[answer])))
+    return bullets(sentences)
+
+
+def learning_curves(found: Recorded) -> Figure:
+    """mAP against the share of the training videos, a panel for each answer; dots are seeds, lines their means."""
+    figure, axes = style.subplots(1, len(ANSWERS), height=2.6, sharey=True)
+    for ax, (answer, key) in zip(axes, ANSWERS.items(), strict=True):
+        for start, colour, marker in zip(STARTS, style.COLOURS, "os", strict=False):
+            cells = {share: cell(found, f"{start}, {share:.0%}", key) for share in SHARES}
+            done = {share: value for share, value in cells.items() if value.values}
+            ax.plot(list(done), [value.mean for value in done.values()], color=colour, label=start)
+            for share, value in done.items():
+                ax.plot([share] * len(value.values), value.values, marker, color=colour, markersize=4, alpha=0.75)
+        control = CONTROLS["prompt only, trained" if answer == "a_t" else "class frequency"]
+        flat = {share: cell(found, f"prompt_only, {share:.0%}", control) for share in SHARES}
+        known = {share: value.mean for share, value in flat.items() if value.values}
+        ax.plot(list(known), list(known.values()), "--", color=style.BLACK, linewidth=1, label="prompt-only control")
+        ax.set(title=answer, xscale="log", xlabel="share of training videos")
+        ax.set_xticks(SHARES, [f"{share:.0%}" for share in SHARES])
+        ax.minorticks_off()
+    axes[0].set(ylabel="mAP (%)", ylim=(0, 100))
+    handles, labels = axes[0].get_legend_handles_labels()
+    figure.legend(handles, labels, loc="outside lower center", ncols=3)
+    return figure

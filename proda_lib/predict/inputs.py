@@ -1,0 +1,147 @@
+"""What a prediction is made from: a graph in the model's words, from a file or a detector, with the features it reads.
+
+Every function also gives ``notes``: sentences on what was left out or is missing, which the report shows.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+
+from proda_lib.datasets.own import read_own
+from proda_lib.errors import DataError
+from proda_lib.features.clip import ClipEncoder, add_features
+from proda_lib.features.detect import Detector, to_vocabulary
+from proda_lib.features.film import Picture
+from proda_lib.features.track import associate, graph_of_tracks
+from proda_lib.features.video import probe, read_frames
+from proda_lib.graph import SceneGraph
+from proda_lib.names import nearest_names
+from proda_lib.plotting.style import readable
+from proda_lib.vocabulary import Vocabulary
+
+NO_RELATIONS = (
+    "No edge of this graph has a relation. The model reads relations only through edges, so that most of what it was "
+    "trained to read is missing here: only classes, boxes and when objects are there are left."
+)
+
+
+def read_graph(source: SceneGraph | str | os.PathLike) -> SceneGraph:
+    """A graph as it is, or from a file: ``.safetensors`` of :meth:`SceneGraph.save`, else the JSON of ``own.py``."""
+    if isinstance(source, SceneGraph):
+        return source
+    return SceneGraph.load(source) if Path(source).suffix == ".safetensors" else read_own(source)
+
+
+def in_vocabulary(graph: SceneGraph, vocabulary: Vocabulary) -> tuple[SceneGraph, list[str]]:
+    """The same graph in other words: object classes, relations, actions and the scene are looked up by name.
+
+    Labels and segments only show the truth beside an answer, so those that the vocabulary lacks are left out and noted.
+
+    Raises:
+        DataError: an object class or a relation that occurs has no such name; the message has the nearest ones.
+    """
+    own, notes = graph.vocabulary, []
+    used = np.flatnonzero(graph.relations.any((0, 1)))
+    classes = _numbers(graph, "objects", sorted(set(graph.classes.tolist())), vocabulary)
+    columns = _numbers(graph, "relations", used.tolist(), vocabulary)
+    relations = np.zeros((*graph.relations.shape[:2], len(vocabulary.relations)), dtype=bool)
+    for here, there in columns.items():
+        relations[..., there] = graph.relations[..., here]
+    actions = {i: vocabulary.actions.index(name) for i, name in enumerate(own.actions) if name in vocabulary.actions}
+    kept = np.array([label in actions for label in graph.segment_labels], dtype=bool)
+    unknown = {int(label) for label in [*graph.labels, *graph.segment_labels]} - actions.keys()
+    if unknown:
+        names = ", ".join(sorted(readable(own.actions[label]) for label in unknown))
+        notes.append(f"The graph's labels that the model does not know are not shown: {names}.")
+    scene = own.scenes[graph.scene] if graph.scene >= 0 else None
+    return dataclasses.replace(
+        graph,
+        vocabulary=vocabulary,
+        classes=np.array([classes[c] for c in graph.classes], dtype=np.int64),
+        relations=relations,
+        labels=np.array(sorted(actions[label] for label in graph.labels if label in actions), dtype=np.int64),
+        segment_labels=np.array([actions[label] for label in graph.segment_labels[kept]], dtype=np.int64),
+        segments=graph.segments[kept],
+        carriers=None if graph.carriers is None else graph.carriers[..., kept],
+        scene=vocabulary.scenes.index(scene) if scene in vocabulary.scenes else -1,
+    ), notes  # fmt: skip
+
+
+def _numbers(graph: SceneGraph, kind: str, used: Sequence[int], vocabulary: Vocabulary) -> dict[int, int]:
+    """Number in the graph's vocabulary → number in ``vocabulary``, of the names in use."""
+    names, known = getattr(graph.vocabulary, kind), getattr(vocabulary, kind)
+    for number in used:
+        if names[number] not in known:
+            expected = f"{kind} of the model ({vocabulary.name}); {nearest_names(names[number], known)}"
+            raise DataError(graph.video, kind, repr(names[number]), expected)
+    return {number: known.index(names[number]) for number in used}
+
+
+def detected(
+    video: str | os.PathLike, detector: Detector, frames: int, vocabulary: Vocabulary
+) -> tuple[SceneGraph, list[str]]:
+    """A graph of what a detector finds in ``frames`` evenly spread frames, tracked through them; without relations.
+
+    Raises:
+        DataError: the video cannot be read, or nothing is found that the vocabulary knows.
+    """
+    info = probe(video)
+    times = (np.arange(frames) + 0.5) * info.duration / frames
+    found, dropped = to_vocabulary(detector.detect(read_frames(video, times=times)), vocabulary.objects)
+    graph, left_out = graph_of_tracks(associate(found, times), times, info.duration, Path(video).stem, vocabulary)
+    weights = "random weights, so that its boxes mean nothing" if detector.random else "pretrained weights"
+    notes = [f"The graph was made by the detector {detector.name} ({weights}; scores of at least "
+             f"{detector.threshold:g} count) in {frames} frames: {graph.num_slots} objects."]  # fmt: skip
+    if dropped:
+        notes.append(f"Detections without a counterpart among the model's objects were dropped: {_listed(dropped)}.")
+    if left_out:
+        notes.append(f"Objects that are in the fewest frames have no slot: {_listed(left_out)}.")
+    if not graph.num_edges:
+        notes.append("No person was found together with an object: the graph has no edges.")
+    return graph, notes
+
+
+def _listed(counts: Counter[str]) -> str:
+    return ", ".join(f"{count} × {readable(name)}" for name, count in counts.most_common())
+
+
+def with_visual(
+    graph: SceneGraph, width: int, pictures: Sequence[Picture] | None, features: str | None, device: str,
+    download: bool = False,
+) -> tuple[SceneGraph, list[str]]:  # fmt: skip
+    """The graph with the visual features that a model reads: those it has, or of its pictures, or none.
+
+    Args:
+        width: of the features that the model reads; 0 if it reads none.
+        features: name of the CLIP model that makes them.
+
+    Raises:
+        DataError: the model reads features of another width, or none at all; or there is nothing to make them from.
+    """
+    where = f"{graph.video}, features"
+    if not width:
+        if features is not None:
+            raise DataError(where, "--features", repr(features), "none: this model reads no visual features")
+        return dataclasses.replace(graph, features=None, frame_features=None), []
+    notes = []
+    if features is not None:
+        if pictures is None:
+            raise DataError(where, "video", "none", "a video (--video), of whose frames features are made")
+        encoder = ClipEncoder.load(features, device, download)
+        if encoder.width != width:
+            expected = f"width {width}, which the model was trained on"
+            raise DataError(where, encoder.name, f"width {encoder.width}", expected)
+        graph = add_features(graph, pictures, encoder)
+        weights = "random weights, so that they mean nothing" if encoder.random else "pretrained weights"
+        notes.append(f"Visual features: {encoder.name} ({weights}).")
+    found = 0 if graph.features is None or graph.frame_features is None else graph.features.shape[-1]
+    if found != width:
+        expected = f"width {width}: this model reads visual features (--features NAME, and --video)"
+        raise DataError(where, "features", f"width {found}", expected)
+    return graph, notes

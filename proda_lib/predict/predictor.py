@@ -1,0 +1,141 @@
+"""Predictor: saved weights and a video in, a :class:`~proda_lib.predict.answer.Prediction` out."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Self
+
+import numpy as np
+import torch
+
+from proda_lib.batch import collate
+from proda_lib.errors import CheckpointError, DataError
+from proda_lib.explorer.page import about
+from proda_lib.explorer.precompute import ask
+from proda_lib.features.detect import Detector
+from proda_lib.features.video import read_frames
+from proda_lib.graph import SceneGraph
+from proda_lib.models.proda import ProDA
+from proda_lib.models.shipped import read_record, read_vocabulary, shipped_model
+from proda_lib.names import nearest_names
+from proda_lib.predict.answer import THETA, Prediction
+from proda_lib.predict.inputs import NO_RELATIONS, detected, in_vocabulary, read_graph, with_visual
+from proda_lib.specification import one_hot
+from proda_lib.vocabulary import Vocabulary
+
+SIMULATED = (
+    "SSG-World is a simulator, whose actions are orders of relations. How well these weights do on real videos has not "
+    "been measured: an answer on one is a demonstration."
+)
+
+
+class Predictor:
+    """A trained ProDA that answers questions on videos::
+
+        predictor = Predictor.load("shipped")
+        answer = predictor(video="clip.mp4", graph="graph.json", actions=["hold_book"])
+        answer.save_report("report")
+
+    Attributes:
+        model: in evaluation mode. ``vocabulary``: what its numbers mean.
+        name: the name of its folder. ``about``: sentences on where its weights come from.
+    """
+
+    def __init__(
+        self, model: ProDA, vocabulary: Vocabulary, name: str = "model", about: Sequence[str] = (), device: str = "cpu"
+    ):
+        config = model.config
+        for kind in ("objects", "relations", "actions"):
+            if (names := len(getattr(vocabulary, kind))) != (wanted := getattr(config, kind)):
+                raise CheckpointError(f"{name}: vocabulary: found {names} {kind}, expected the model's {wanted}")
+        self.model, self.vocabulary, self.name, self.device = model.to(device).eval(), vocabulary, name, device
+        self.about = list(about) or ["The folder does not say which run made these weights, or whether any did."]
+
+    @classmethod
+    def load(cls, folder: str | os.PathLike = "shipped", device: str = "cpu") -> Self:
+        """A model by its folder (config.json, model.safetensors, vocabulary.json), or "shipped", the library's own.
+
+        Raises:
+            CheckpointError: a file is missing or damaged, or model and vocabulary do not belong together.
+        """
+        path = shipped_model() if str(folder) == "shipped" else Path(folder)
+        vocabulary, run = read_vocabulary(path), read_record(path)
+        origin = [] if run is None else about(run)
+        if run is not None and run.recipe.dataset == "world":
+            origin.append(SIMULATED)
+        return cls(ProDA.from_pretrained(path), vocabulary, path.name, origin, device)
+
+    def __call__(
+        self, video: str | os.PathLike | None = None, graph: SceneGraph | str | os.PathLike | None = None,
+        actions: str | Sequence[str] = (), *, detector: str | None = None, features: str | None = None,
+        frames: int | None = None, download: bool = False, theta: float = THETA,
+    ) -> Prediction:  # fmt: skip
+        """Ask whether some actions are in a video.
+
+        Args:
+            video: a video file; may be left out if there is a graph, and the report then has no pictures.
+            graph: a scene graph, or its file. Without it, objects are detected and tracked.
+            actions: names to ask for, or one text with commas between them. All are asked for in one question, for
+                the scores, and each alone, for its frame weights and its parsed graph.
+            detector: object detection model by name or folder; needed without ``graph``.
+            features: CLIP model by name or folder, for a model that reads visual features.
+            frames: N, how many frames the model sees, evenly spread; by default as many as it takes.
+            download: whether detector and CLIP may be fetched; otherwise the network is not touched.
+            theta: smallest s² / max s² of a frame that counts as found.
+
+        Raises:
+            DataError: an unknown name (with the nearest ones); a graph, video or number that does not fit.
+        """
+        asked = self.numbers(actions)
+        most = self.model.config.frames
+        frames = most if frames is None else frames
+        if not 1 <= frames <= most:
+            raise DataError("predict", "frames", frames, f"1..{most}, which the model takes")
+        if not 0 < theta <= 1:
+            raise DataError("predict", "theta", theta, "above 0 and at most 1")
+        by_detector = graph is None
+        if by_detector:
+            if video is None or detector is None:
+                found = "neither a graph nor " + ("a video" if video is None else "a detector")
+                raise DataError("predict", "input", found, "--graph; or --video and --detector")
+            finder = Detector.load(detector, self.device, download)
+            graph, notes = detected(video, finder, frames, self.vocabulary)
+        elif detector is not None:
+            raise DataError("predict", "input", "a graph and a detector", "one of the two")
+        else:
+            graph, notes = in_vocabulary(read_graph(graph), self.vocabulary)
+        if not graph.present.any():
+            raise DataError(graph.video, "frames", "no object in any frame", "at least one")
+        if not graph.relations.any():
+            notes = [*notes, NO_RELATIONS]
+        seen = graph.sample_frames(frames)
+        pictures = None if video is None else read_frames(video, times=seen.times.tolist())
+        seen, more = with_visual(seen, self.model.config.visual, pictures, features, self.device, download)
+        saps = np.concatenate([one_hot(asked, len(self.vocabulary.actions)).any(0, keepdims=True),
+                               one_hot(asked, len(self.vocabulary.actions))])  # fmt: skip
+        together, *alone = ask(self.model, seen, saps, self.device)
+        return Prediction(graph, seen, asked, together, alone, self._without_prompt(seen), pictures, theta, by_detector,
+                          self.name, self.about, [*notes, *more])  # fmt: skip
+
+    def numbers(self, actions: str | Sequence[str]) -> np.ndarray:
+        """Numbers of the actions with these names, in the order asked, each once; see :meth:`__call__`."""
+        known = self.vocabulary.actions
+        if isinstance(actions, str):
+            actions = [actions] if actions in known else actions.split(",")
+        names = list(dict.fromkeys(name.strip() for name in actions if name.strip()))
+        if not names:
+            raise DataError("predict", "actions", "none", f"at least one of the model's {len(known)} actions")
+        for name in names:
+            if name not in known:
+                expected = f"an action of the model ({self.vocabulary.name}); {nearest_names(name, known)}"
+                raise DataError("predict", "actions", repr(name), expected)
+        return np.array([known.index(name) for name in names])
+
+    @torch.no_grad()
+    def _without_prompt(self, graph: SceneGraph) -> np.ndarray:
+        """a_m, (C,) probabilities: what the model says when nobody asks."""
+        batch = collate([graph]).to(self.device)
+        readout = self.model.readout_m(self.model.encode(batch).nodes, batch.rows([0]), batch.frame_mask)
+        return torch.sigmoid(readout.logits)[0].cpu().numpy()

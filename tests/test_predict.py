@@ -1,0 +1,244 @@
+"""From a video or a graph to an answer: scores, frame weights, the parsed graph, what is refused, the commands."""
+
+import dataclasses
+import json
+import re
+import sys
+from collections import Counter
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from proda_lib import cli
+from proda_lib.datasets.own import read_own, write_own
+from proda_lib.datasets.world import VOCABULARY, WorldConfig, make_video
+from proda_lib.errors import DataError
+from proda_lib.evaluation.explain import look
+from proda_lib.predict import Predictor
+from proda_lib.predict.answer import KEPT
+from proda_lib.predict.inputs import NO_RELATIONS, in_vocabulary, read_graph
+from proda_lib.specification import one_hot
+from proda_lib.vocabulary import Vocabulary
+from tests.predict_cases import ASKED, EXAMPLE, make_model, write_film, write_model
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    return write_model(tmp_path_factory.mktemp("model"))
+
+
+@pytest.fixture(scope="module")
+def predictor(folder):
+    return Predictor.load(folder)
+
+
+@pytest.fixture(scope="module")
+def film(tmp_path_factory):
+    return write_film(tmp_path_factory.mktemp("film") / "clip.mp4")
+
+
+@pytest.fixture(scope="module")
+def graph():
+    return make_video(WorldConfig(), 1)
+
+
+def test_three_lines(folder, tmp_path):
+    predictor = Predictor.load(folder)
+    answer = predictor(graph=EXAMPLE, actions=["raise_cup"])
+    report = answer.save_report(tmp_path / "report")
+    assert report.is_file() and repr(answer).startswith("Prediction('kitchen', a_s: raise_cup 0.")
+    assert {path.name for path in report.parent.iterdir()} == {
+        "report.html", "scores.csv", "frame_weights.csv", "parsed.json"}  # fmt: skip
+
+
+def test_scores_are_the_models(predictor, graph):
+    answer = predictor(graph=graph, actions=ASKED)
+    numbers = [VOCABULARY.actions.index(name) for name in ASKED]
+    seen = graph.sample_frames(8)
+    each = one_hot(numbers, len(VOCABULARY.actions))
+    together, *alone = look(predictor.model, seen, np.concatenate([each.any(0, keepdims=True), each]))
+    table = answer.scores
+    assert list(table.index[:2]) == ASKED and len(table) == len(VOCABULARY.actions) and table["asked"].sum() == 2
+    np.testing.assert_allclose(table.loc[ASKED, "a_s"], together.a_s[numbers])
+    np.testing.assert_allclose(table.loc[ASKED, "a_s_alone"], [a.a_s[n] for a, n in zip(alone, numbers, strict=True)])
+    np.testing.assert_allclose(table.loc[list(VOCABULARY.actions), "a_t"], together.a_t)
+    assert table.loc[~table["asked"], ["a_s", "a_s_alone"]].isna().all(axis=None)
+    assert (np.diff(table["a_t"].iloc[2:]) <= 0).all() and answer.no_action == pytest.approx(together.a_s[-1])
+    other = predictor(graph=graph, actions="hold_book")
+    np.testing.assert_allclose(other.scores.loc[table.index, "a_m"], table["a_m"])  # nobody asked
+    assert not np.allclose(other.scores.loc[table.index, "a_t"], table["a_t"])
+    assert other.scores.loc["hold_book", "a_s"] == pytest.approx(other.scores.loc["hold_book", "a_s_alone"])
+
+
+def test_frame_weights_and_segments(predictor, graph):
+    answer = predictor(graph=graph, actions=ASKED, theta=0.9)
+    weights = answer.frame_weights
+    assert weights.shape == (8, 2) and list(weights.columns) == ASKED
+    s = np.stack([a.s for a in answer.alone])
+    np.testing.assert_allclose(weights.to_numpy().T, s**2 / (s**2).max(1, keepdims=True), rtol=1e-5)
+    for name, spans in answer.segments.items():
+        assert spans and all(0 <= start < end <= graph.duration for start, end in spans)
+        inside = [any(a <= t <= b for a, b in spans) for t in weights.index]
+        assert inside == list(weights[name] >= 0.9)
+    assert predictor(graph=graph, actions=ASKED, theta=1e-6).segments[ASKED[0]] == [(0.0, graph.duration)]
+
+
+def test_parsed_graph(predictor, graph):
+    answer = predictor(graph=graph, actions=ASKED)
+    parsed = json.loads(json.dumps(answer.parsed, allow_nan=False))["actions"]
+    assert list(parsed) == ASKED
+    for own, entry in zip(answer.alone, parsed.values(), strict=True):
+        nodes = [(n["slot"], t, n["score"]) for t, f in enumerate(entry["frames"]) for n in f["nodes"]]
+        assert len(nodes) == answer.seen.present.sum()
+        np.testing.assert_allclose([v for *_, v in nodes], [own.node_score[m, t] for m, t, _ in nodes], atol=1e-6)
+        edges = [(t, e) for t, f in enumerate(entry["frames"]) for e in f["edges"]]
+        assert len(edges) == answer.seen.edge_present.sum() and len(edges[0][1]["w"]) == 2
+        least = KEPT * np.nanmax(own.w[-1])
+        assert {e["kept"] for _, e in edges} <= {True, False} and any(e["kept"] for _, e in edges)
+        assert all(e["kept"] == (e["w"][-1] >= least - 1e-6) or abs(e["w"][-1] - least) < 1e-5 for _, e in edges)
+
+
+@pytest.mark.parametrize(
+    ("asked", "found", "expected"),
+    [
+        ("hold_bok", "'hold_bok'", "'hold_book'"),
+        (["cup", "raise_cup"], "'cup'", "raise_cup"),
+        ("", "none", "at least one"),
+        (" , ", "none", "at least one"),
+    ],
+)
+def test_unknown_actions(predictor, graph, asked, found, expected):
+    with pytest.raises(DataError) as caught:
+        predictor(graph=graph, actions=asked)
+    assert caught.value.where == "actions" and found in caught.value.found and expected in caught.value.expected
+
+
+def test_names_with_commas_and_repeats():
+    vocabulary = dataclasses.replace(VOCABULARY, actions=("a, b", *VOCABULARY.actions[1:]))
+    predictor = Predictor(make_model(), vocabulary)
+    assert predictor.numbers("a, b").tolist() == [0]
+    assert predictor.numbers(" hold_book,hold_book ").tolist() == [VOCABULARY.actions.index("hold_book")]
+
+
+def test_graph_is_mapped_by_name(graph):
+    objects, relations = VOCABULARY.objects[::-1], VOCABULARY.relations[::-1] + ("floating",)
+    turned = Vocabulary("mine", objects, relations, ("fly", *VOCABULARY.actions), ("Moon", *VOCABULARY.scenes[::-1]))
+    flipped = np.zeros((*graph.relations.shape[:2], len(relations)), dtype=bool)
+    flipped[..., :-1] = graph.relations[..., ::-1]
+    mine = dataclasses.replace(
+        graph, vocabulary=turned, classes=len(objects) - 1 - graph.classes, relations=flipped,
+        labels=np.concatenate([[0], graph.labels + 1]), segment_labels=graph.segment_labels + 1,
+        scene=len(VOCABULARY.scenes) - graph.scene,
+    )  # fmt: skip
+    mapped, notes = in_vocabulary(mine, VOCABULARY)
+    for name in ("classes", "boxes", "edges", "relations", "labels", "segment_labels", "segments", "scene"):
+        np.testing.assert_array_equal(getattr(mapped, name), getattr(graph, name), err_msg=name)
+    assert len(notes) == 1 and "fly" in notes[0]
+
+
+@pytest.mark.parametrize("kind", ["objects", "relations"])
+def test_unknown_names_in_a_graph(predictor, graph, kind):
+    names = list(getattr(VOCABULARY, kind))
+    used = graph.classes[1] if kind == "objects" else np.flatnonzero(graph.relations.any((0, 1)))[0]
+    right, names[used] = names[used], names[used] + "s"
+    wrong = dataclasses.replace(graph, vocabulary=dataclasses.replace(VOCABULARY, **{kind: tuple(names)}))
+    with pytest.raises(DataError) as caught:
+        predictor(graph=wrong, actions=ASKED)
+    assert (
+        caught.value.where == kind and repr(right + "s") in caught.value.found and repr(right) in caught.value.expected
+    )
+
+
+def test_files_of_graphs(graph, tmp_path):
+    graph.save(tmp_path / "a.safetensors")
+    write_own(graph, tmp_path / "a.json")
+    for source in (graph, tmp_path / "a.safetensors", str(tmp_path / "a.json")):
+        np.testing.assert_array_equal(read_graph(source).relations, graph.relations)
+
+
+def test_detected_graph(predictor, film, tmp_path):
+    answer = predictor(film, actions=ASKED, detector="random-tiny")
+    assert answer.detected and NO_RELATIONS in answer.notes and "random weights" in answer.notes[0]
+    assert len(answer.pictures) == 8 and answer.graph.duration == pytest.approx(6.0, abs=0.2)
+    answer.save_report(tmp_path)
+    again = read_own(tmp_path / "graph.json")  # to be completed by hand
+    np.testing.assert_allclose(again.boxes, answer.graph.boxes)
+    assert predictor(film, again, ASKED).scores.loc[ASKED, "a_s"].tolist() == pytest.approx(
+        answer.scores.loc[ASKED, "a_s"].tolist(), abs=1e-5)  # fmt: skip
+
+
+def test_what_the_detector_drops_is_counted(predictor, film, monkeypatch):
+    from proda_lib.features import detect
+
+    one = detect.Detections(("person", "zebra", "zebra", "cup"), np.ones(4), np.tile([0.1, 0.1, 0.5, 0.5], (4, 1)))
+    monkeypatch.setattr(detect.Detector, "detect", lambda self, pictures: [one] * len(pictures))
+    answer = predictor(film, actions=ASKED, detector="random-tiny")
+    assert Counter(VOCABULARY.objects[c] for c in answer.graph.classes) == {"person": 1, "cup/glass/bottle": 1}
+    assert any("16 × zebra" in note for note in answer.notes) and answer.graph.num_edges == 2
+    assert not answer.graph.relations.any()
+
+
+def test_input_that_does_not_fit(predictor, graph, film):
+    for arguments, message in [
+        ({}, "neither a graph nor a video"),
+        ({"video": film}, "neither a graph nor a detector"),
+        ({"graph": graph, "detector": "random-tiny"}, "one of the two"),
+        ({"graph": graph, "frames": 9}, "1..8"),
+        ({"graph": graph, "frames": 0}, "1..8"),
+        ({"graph": graph, "theta": 0}, "above 0"),
+        ({"graph": graph, "features": "random-tiny"}, "reads no visual features"),
+        ({"graph": graph, "video": film}, "clip.mp4"),  # the graph is of a longer video
+    ]:
+        with pytest.raises(DataError, match=re.escape(message)):
+            predictor(actions=ASKED, **arguments)
+    gone = dataclasses.replace(graph, present=graph.present & False, boxes=graph.boxes * 0,
+                               relations=graph.relations & False, carriers=None)  # fmt: skip
+    with pytest.raises(DataError, match="no object in any frame"):
+        predictor(graph=gone, actions=ASKED)
+
+
+def test_visual_features(graph, film):
+    example = read_own(EXAMPLE)
+    predictor = Predictor(make_model(visual=16), VOCABULARY)
+    answer = predictor(film, example, ASKED, features="random-tiny")
+    assert answer.seen.features.shape == (8, 3, 16) and any("random weights" in note for note in answer.notes)
+    for arguments, message in [((None, example), "--features NAME"), ((None, example, "random-tiny"), "--video")]:
+        video, given, *features = arguments
+        with pytest.raises(DataError, match=message):
+            predictor(video, given, ASKED, features=features[0] if features else None)
+    with pytest.raises(DataError, match="width 16.*width 5"):
+        Predictor(make_model(visual=5), VOCABULARY)(film, example, ASKED, features="random-tiny")
+
+
+@pytest.fixture
+def proda(monkeypatch, capsys):
+    def call(*arguments):
+        monkeypatch.setattr(sys, "argv", ["proda", *map(str, arguments)])
+        with pytest.raises(SystemExit) as caught:
+            cli.main()
+        return (caught.value.code or 0, *capsys.readouterr())
+
+    return call
+
+
+def test_command(proda, folder, film, tmp_path):
+    common = ("predict", "--model", folder, "--out", tmp_path / "report")
+    code, out, err = proda(*common, "--video", film, "--graph", EXAMPLE, "--actions", "raise_cup,open_door")
+    assert code == 0 and err == "" and "raise_cup" in out and out.strip().endswith("report.html")
+    table = pd.read_csv(tmp_path / "report/scores.csv", index_col="action")
+    assert table["asked"].sum() == 2 and (tmp_path / "report/report.html").is_file()
+    code, out, err = proda(*common, "--graph", EXAMPLE, "--actions", "raise_cop")
+    assert code == 2 and "'raise_cup'" in err and err.count("\n") == 1
+    code, out, err = proda("predict", "--model", folder, "--graph", EXAMPLE, "--actions", "raise_cup", "--out", film)
+    assert code == 2 and "expected a folder" in err
+    code, out, err = proda("predict", "--model", tmp_path / "nowhere", "--graph", EXAMPLE, "--actions", "raise_cup")
+    assert code == 2 and "vocabulary.json" in err
+
+
+def test_check_own_command(proda, tmp_path):
+    code, out, _ = proda("data", "check-own", EXAMPLE)
+    assert code == 0 and out.strip().endswith("no faults")
+    (tmp_path / "a.json").write_text(EXAMPLE.read_text().replace('"person"', '"persn"'))
+    code, out, _ = proda("data", "check-own", tmp_path / "a.json")
+    assert code == 1 and "frames[0].nodes[0].class" in out and "'person'" in out

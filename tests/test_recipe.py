@@ -1,0 +1,172 @@
+"""Every difference between the text and the released code is a setting of its own, and records keep their recipes."""
+
+import dataclasses
+import json
+
+import numpy as np
+import pytest
+import torch
+
+from proda_lib.datasets.registry import load_splits
+from proda_lib.errors import DataError, RecipeError
+from proda_lib.evaluation import grid, tables
+from proda_lib.evaluation.protocols import evaluation_rows
+from proda_lib.models.proda import ProDA
+from proda_lib.pages import paper_and_code
+from proda_lib.training import data, runs
+from proda_lib.training.recipe import RELEASED, Recipe, command, make_recipe, parse_settings, read_recipe
+from proda_lib.training.stages import margins, pretrain_losses
+
+RECIPE = make_recipe("smoke")
+
+
+@pytest.fixture(scope="module")
+def graphs():
+    return load_splits("world", 12, 1)[0].train
+
+
+def test_each_default_is_the_papers_and_the_preset_sets_them_all():
+    released = make_recipe("paper", preset="released")
+    assert all(getattr(Recipe(), name) != value == getattr(released, name) for name, value in RELEASED.items())
+    assert dataclasses.replace(Recipe(), **RELEASED) == released
+    assert make_recipe("quick", preset="released", wiring="figure5", warmup=0.3).wiring == "figure5"
+    assert parse_settings(["preset=released", "redraw=False"]) == {"preset": "released", "redraw": False}
+    with pytest.raises(RecipeError, match="preset: found 'relased', expected one of"):
+        make_recipe("quick", preset="relased")
+
+
+def test_the_command_is_the_shorter_one():
+    released = make_recipe("reference", preset="released", dataset="world", seed=3)
+    assert command(released) == "proda train --dataset world --profile reference --seed 3 --set preset=released"
+    single = dataclasses.replace(released, wiring="figure5")
+    assert command(single).endswith("--set preset=released --set wiring=figure5")
+    assert command(make_recipe("quick", wiring="released")).endswith("--profile quick --set wiring=released")
+
+
+# --- records ----------------------------------------------------------------------------------------------------------
+
+
+def test_a_record_from_before_the_settings_is_read():
+    old = {name: value for name, value in dataclasses.asdict(RECIPE).items()
+           if name not in RELEASED or name in ("norm", "warmup", "head_m")}  # fmt: skip
+    assert read_recipe({**old, "preset": "paper"}) == RECIPE
+    released = read_recipe({**old, "preset": "released"})
+    rest = {"warmup": RECIPE.warmup, "head_m": "keep"}  # no preset touched them then
+    assert released == dataclasses.replace(make_recipe("smoke", preset="released"), **rest)
+    assert read_recipe(dataclasses.asdict(released)) == released
+
+
+@pytest.mark.parametrize("change, word", [
+    ({"colour": 1}, "colour"), ({"preset": "mine"}, "mine"), ({"long_videos": "cut"}, "cut"), ({"preset": []}, "list"),
+])  # fmt: skip
+def test_a_record_with_what_does_not_exist_is_refused_by_name(tmp_path, monkeypatch, change, word):
+    monkeypatch.setenv("PRODA_RUNS", str(tmp_path))
+    folder = tmp_path / runs.run_name(RECIPE)
+    folder.mkdir()
+    recipe = {**dataclasses.asdict(RECIPE), **change}
+    (folder / "record.json").write_text(json.dumps({"name": folder.name, "recipe": recipe, "metrics": {}}))
+    with pytest.raises(DataError, match=rf"record\.json: record: found .*{word}"):
+        runs.find(RECIPE)
+
+
+# --- each setting alone -----------------------------------------------------------------------------------------------
+
+
+def test_absent_row_asks_one_question_more_in_training_and_evaluation(graphs):
+    changed = dataclasses.replace(RECIPE, absent_row=True)
+    for recipe, more in ((RECIPE, 1), (changed, 2)):
+        video, sap, _ = evaluation_rows(graphs, recipe)
+        counts = [2 * len(g.labels) + more for g in graphs]
+        assert np.bincount(video).tolist() == counts
+        loader, _ = data.epoch_loader(graphs, recipe, 0)
+        assert sum(len(rows.sap) for rows in loader) == sum(counts)
+
+
+@pytest.mark.parametrize("redraw", [True, False])
+def test_redraw(graphs, redraw):
+    recipe = dataclasses.replace(RECIPE, redraw=redraw)
+    first, second = (data.EpochRows(graphs, recipe, epoch) for epoch in (0, 1))
+    same = [np.array_equal(a[1], b[1]) for a, b in zip(first, second, strict=True)]
+    assert not any(same) if redraw else all(same)
+    frames = [np.array_equal(a[0].times, b[0].times) for a, b in zip(first, second, strict=True)]
+    assert not all(frames), "frames are drawn afresh either way"
+
+
+def test_long_videos(graphs):
+    recipe = dataclasses.replace(RECIPE, spec_length=5)
+    assert data.trainable(graphs, recipe) == graphs
+    kept = data.trainable(graphs, dataclasses.replace(recipe, long_videos="drop"))
+    assert {g.video for g in kept} == {g.video for g in graphs if len(g.labels) <= 5} and 0 < len(kept) < len(graphs)
+    with pytest.raises(RecipeError, match="long_videos: found 'drop' and no video with at most 5 labels"):
+        data.trainable([g for g in graphs if g not in kept], dataclasses.replace(recipe, long_videos="drop"))
+
+
+def test_falling_margins():
+    falling = dataclasses.replace(RECIPE, falling_margins=True, margin_dis=0.5)
+    assert margins(falling, 0.0) == (0.7, 0.7) and margins(falling, 1.0) == pytest.approx((0.2, 0.2))
+    assert margins(RECIPE, 0.0) == margins(RECIPE, 1.0) == (0.2, 0.2)
+
+
+def terms(graphs, **changes) -> dict[str, torch.Tensor]:
+    recipe = dataclasses.replace(RECIPE, dropout=0.0, margin_dis=0.0, margin_rec=0.0, **changes)
+    torch.manual_seed(0)
+    model = ProDA(recipe.model_config(graphs[0].vocabulary)).train()
+    rows = next(iter(data.epoch_loader(graphs, recipe, 0)[0]))
+    return pretrain_losses(model, rows, 0.0, recipe=recipe, inner=model)
+
+
+@pytest.mark.parametrize("name, value, moved", [
+    ("batch_loss", True, {"dis", "rec"}), ("falling_margins", True, {"dis", "rec"}), ("balance_u", True, {"a_u"}),
+])  # fmt: skip
+def test_a_setting_of_the_loss_moves_its_own_terms_only(graphs, name, value, moved):
+    before, after = terms(graphs), terms(graphs, **{name: value})
+    assert before.keys() == after.keys()
+    assert {term for term in before if before[term] != after[term]} == moved
+
+
+def test_graph_supervision_adds_a_term(graphs):
+    assert terms(graphs, graph_supervision=True).keys() - terms(graphs).keys() == {"graph"}
+
+
+# --- the rows of the page ---------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("profile", ["quick", "reference"])
+def test_a_row_changes_one_thing(profile):
+    rows = tables.differences(profile, (0,))
+    base = rows["paper"][0]
+    assert base == make_recipe(profile)
+    proda = {name: recipes[0] for name, recipes in rows.items() if recipes[0].model == "proda" and name != "paper"}
+    for name, recipe in proda.items():
+        changed = {f.name for f in dataclasses.fields(Recipe) if getattr(recipe, f.name) != getattr(base, f.name)}
+        assert changed - {"scan"} == {name} | ({"batch_videos"} if name == "specs_per_video" else set())
+        assert not recipe.scan
+        assert recipe.batch_videos * recipe.specs_per_video == base.batch_videos * base.specs_per_video
+    left_out = {"long_videos"} | ({"redraw"} if profile == "reference" else set())
+    assert set(proda) == set(RELEASED) - left_out | {"specs_per_video"}
+
+
+def test_the_page_shows_each_change_against_the_paper_or_that_it_was_not_run(tmp_path, monkeypatch):
+    monkeypatch.setenv("PRODA_RUNS", str(tmp_path))
+    rows = tables.differences("smoke", (0, 1))
+    for name, seed, level in (("paper", 0, 10.0), ("paper", 1, 20.0), ("wiring", 0, 13.0), ("wiring", 1, 24.0),
+                              ("absent_row", 0, 50.0), ("prompt_only, absent_row", 0, 40.0)):  # fmt: skip
+        recipe = rows[name][seed]
+        both = {"both": {"a_t": level, "a_s": level + 1}}
+        metrics = {"paper": both, "trained": both, "a_m": {"map": level / 2}}
+        folder = tmp_path / runs.run_name(recipe)
+        folder.mkdir()
+        record = {"name": folder.name, "recipe": dataclasses.asdict(recipe), "metrics": metrics, "curves": [],
+                  "data": "world-1", "videos": [{"train": 1, "test": 1}]}  # fmt: skip
+        (folder / "record.json").write_text(json.dumps(record))
+    frame = paper_and_code.differences_table(grid.recorded(tables.differences, "smoke", (0, 1))).frame.map(str)
+    change = "change against paper"
+    assert frame.loc["wiring = released", ("mAP", "a_t, both")] == "18.5 ± 7.8"
+    assert frame.loc["wiring = released", (change, "a_t, both")] == "+3.5 ± 0.7"
+    assert frame.loc["wiring = released", (change, "a_m")] == "+1.8 ± 0.4"
+    assert frame.loc["absent_row = True", (change, "a_t, both")] == "–", "other questions"
+    assert frame.loc["absent_row = True", (change, "a_m")] == "+20.0"
+    assert set(frame.loc["head_m = reinit"]) == {"not run"}
+    assert frame.loc["control: prompt-only, trained, absent_row = True", ("mAP", "a_s, both")] == "41.0"
+    assert frame.loc["specs_per_video = 1, batch_videos = 32", ("mAP", "a_m")] == "not run"
+    assert frame.loc["paper", (change, "a_m")] == "–"

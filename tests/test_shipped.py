@@ -1,0 +1,91 @@
+"""Weights as a folder that stands alone: what is written, what is refused, and the ones that come with the library."""
+
+import dataclasses
+
+import numpy as np
+import pytest
+import torch
+
+from proda_lib.datasets.world import VOCABULARY, WorldConfig, make_video
+from proda_lib.errors import CheckpointError, RecipeError
+from proda_lib.models import shipped
+from proda_lib.predict import Predictor
+from proda_lib.training import runs
+from proda_lib.training.recipe import make_recipe
+from tests.predict_cases import make_model
+
+
+def test_load_refuses_broken_folders(tmp_path):
+    make_model().save_pretrained(tmp_path)
+    with pytest.raises(CheckpointError, match="vocabulary.json"):
+        Predictor.load(tmp_path)
+    shipped.write_vocabulary(dataclasses.replace(VOCABULARY, actions=VOCABULARY.actions[:-1]), tmp_path)
+    with pytest.raises(CheckpointError, match="actions"):
+        Predictor.load(tmp_path)
+    for text in ("[]", '{"name": "x"}', '{"name": 1, "objects": [1], "relations": [], "actions": []}', "{"):
+        (tmp_path / "vocabulary.json").write_text(text)
+        with pytest.raises(CheckpointError, match="vocabulary.json"):
+            Predictor.load(tmp_path)
+    shipped.write_vocabulary(VOCABULARY, tmp_path)
+    (tmp_path / "record.json").write_text("{}")
+    with pytest.raises(CheckpointError, match="record.json"):
+        Predictor.load(tmp_path)
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory):
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("PRODA_RUNS", str(tmp_path_factory.mktemp("runs")))
+        recipe = make_recipe("smoke", train_videos=8, test_videos=8)
+        yield runs.get(recipe), runs.get(dataclasses.replace(recipe, model="prompt_only"))
+
+
+def test_shipping_a_run(run, tmp_path):
+    trained, control = run
+    folder = shipped.make_shipped(trained, tmp_path / "model", control)
+    assert {path.name for path in folder.iterdir()} == {
+        "config.json", "model.safetensors", "vocabulary.json", "record.json", "README.md"}  # fmt: skip
+    predictor = Predictor.load(folder)
+    assert predictor.vocabulary == VOCABULARY and trained.name in predictor.about[0]
+    assert any("simulator" in line for line in predictor.about)
+    for name, tensor in trained.model().state_dict().items():
+        torch.testing.assert_close(predictor.model.state_dict()[name], tensor, rtol=0, atol=0)
+    card = (folder / "README.md").read_text()
+    numbers = [trained.metrics["paper"]["both"]["a_t"], control.metrics["rule"]["both"]["a_t"],
+               control.metrics["trained"]["both"]["a_t"]]  # fmt: skip
+    assert "| a_t, both kinds | " + " | ".join(f"{n:.1f}" for n in numbers) + " |" in card
+    assert f"{trained.metrics['a_m']['map']:.1f}" in card and "license: mit" in card and "proda train" in card
+    assert "/tmp" not in card and str(tmp_path) not in (folder / "record.json").read_text()
+
+
+def test_shipping_refuses_what_does_not_belong_together(run, tmp_path):
+    trained, control = run
+    with pytest.raises(RecipeError, match="expected 'proda'"):
+        shipped.make_shipped(control, tmp_path, control)
+    with pytest.raises(RecipeError, match="expected prompt_only"):
+        shipped.make_shipped(trained, tmp_path, trained)
+    other = {**control.record, "recipe": {**control.record["recipe"], "test_videos": 9}}
+    with pytest.raises(RecipeError, match="test_videos: found 9, expected 8"):
+        shipped.make_shipped(trained, tmp_path, runs.Run(other, None))
+    assert not list(tmp_path.iterdir())
+
+
+def test_shipped_model(monkeypatch, tmp_path):
+    monkeypatch.setattr(shipped, "WEIGHTS", tmp_path / "none")
+    with pytest.raises(CheckpointError, match="shipped weights"):
+        shipped.shipped_model()
+
+
+def test_the_shipped_model_answers():
+    if not (shipped.WEIGHTS / "model.safetensors").is_file():
+        pytest.skip("no weights are shipped with this copy")
+    predictor = Predictor.load()
+    found = [predictor(graph=(g := make_video(WorldConfig(), i, "test")), actions=[VOCABULARY.actions[g.labels[0]]])
+             for i in range(20)]  # fmt: skip
+    present = [answer.scores["a_s"].iloc[0] for answer in found]
+    absent = []
+    for answer in found:
+        others = [name for c, name in enumerate(VOCABULARY.actions) if c not in answer.graph.labels][:16]
+        absent.append(predictor(graph=answer.graph, actions=others).scores.loc[others, "a_s"].mean())
+    assert np.mean(present) > np.mean(absent) + 0.2
+    assert (shipped.WEIGHTS / "README.md").is_file()
