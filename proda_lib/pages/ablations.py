@@ -53,6 +53,23 @@ def ablation_table(found: Recorded, variants: Sequence[str], tables: Sequence[st
                  "not depend on the variant.")  # fmt: skip
 
 
+def active_terms(found: Recorded, variants: Sequence[str]) -> Table:
+    """How often a term of the loss was above its margin in stage 1: a term that is 0 changes nothing."""
+    lines = {}
+    for row in variants:
+        traces = [c["trace"] for run in found.runs.get(row, []) for c in run.curves if c["stage"] == "pretrain"]
+        lines[row] = {label: _share_above_0([v for t in traces for v in t.get(term, [])], bool(traces))
+                      for term, label in (("dis", "disentanglement"), ("rec", "reconstruction"))}  # fmt: skip
+    frame = pd.DataFrame(lines).T.rename_axis("variant")
+    return Table(frame, "Stretches of 20 steps in which the term's mean was above 0, of all stretches of stage 1.")
+
+
+def _share_above_0(losses: Sequence[float], was_run: bool) -> str:
+    if not losses:
+        return "not in the loss" if was_run else "not run"
+    return f"{sum(loss > 0 for loss in losses)} of {len(losses)}"
+
+
 def _alone(found: Recorded, row: str) -> bool:
     return any(run.recipe.model == "encoder_only" for run in found.runs.get(row, []))
 
