@@ -129,7 +129,8 @@ def test_an_error_costs_the_open_shard_alone_and_the_rerun_ends_identical(tmp_pa
         raise RuntimeError("stopped")
     assert open_store(tmp_path / "broken").videos == [g.video for g in made[:3]]
     (tmp_path / "broken" / "00001.arrow").write_bytes(b"half a shard")
-    (tmp_path / "broken" / "00001.safetensors.partial123").write_bytes(b"half a shard")
+    for name in ("00001.safetensors.partial123", "about.json.partial123"):
+        (tmp_path / "broken" / name).write_bytes(b"half a file")
     write_store(tmp_path / "broken", made, VOCABULARY)
     write_store(tmp_path / "whole", made, VOCABULARY)
     assert content(tmp_path / "broken") == content(tmp_path / "whole")

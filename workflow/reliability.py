@@ -119,6 +119,7 @@ def main() -> int:
     parser.add_argument("--out", type=Path, default=record_path(), help="where the record goes")
     args = parser.parse_args()
     started, clock = datetime.now(UTC).isoformat(timespec="seconds"), time.monotonic()
+    commit = runs.commit()  # of the code that runs, whatever is committed meanwhile
     record = {
         "name": "reliability",
         "seed": args.seed,
@@ -129,7 +130,7 @@ def main() -> int:
         "full disk": full_disks(),
         "rivals": rivals(),
         "versions": {**runs.versions(), **{name: version(name) for name in ("safetensors", "pyarrow", "jsonschema")}},
-        "commit": runs.commit(),
+        "commit": commit,
         "hardware": {**runs.hardware("cpu"), "processes": args.jobs, "system": platform.system()},
         "started": started,
         "seconds": round(time.monotonic() - clock, 1),

@@ -101,7 +101,7 @@ class StoreWriter:
         else:
             manifest = {"format": FORMAT, "about": about, "features": None, "shards": []}
         listed = {f"{shard['name']}.{kind}" for shard in manifest["shards"] for kind in KINDS}
-        for path in self.folder.glob("[0-9]*.*"):
+        for path in [*self.folder.glob("[0-9]*.*"), *self.folder.glob(f"{ABOUT}.partial*")]:
             if path.name not in listed:
                 path.unlink()
         return manifest
