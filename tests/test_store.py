@@ -175,14 +175,17 @@ def test_workers_read_it(tmp_path, small_shards):
         assert_same(expected, found)
 
 
-def test_a_reader_keeps_few_shards_open(tmp_path, monkeypatch):
+def test_a_reader_keeps_few_shards_in_memory(tmp_path, monkeypatch):
     monkeypatch.setattr(module, "SHARD_VIDEOS", 1)
     monkeypatch.setattr(module, "OPEN_SHARDS", 2)
     made = graphs(6)
     store = write_store(tmp_path, made, VOCABULARY)
     for index in (0, 5, 2, 0, 4, 1):
         assert_same(made[index], store[index])
-        assert len(store._open) <= 2
+        assert len(store._batches) <= 2 and len(store._read) <= 2
+    kept = store[0].features
+    assert_same(made[5], store[5])
+    np.testing.assert_array_equal(np.asarray(kept), made[0].features * made[0].present[..., None])
 
 
 @pytest.mark.parametrize("name", ["00000.arrow", "00000.safetensors", "about.json"])

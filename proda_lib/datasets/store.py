@@ -40,6 +40,7 @@ from proda_lib.datasets.store_files import (
     map_features,
     read_arrow,
     read_manifest,
+    release,
     row_of_graph,
     sha256,
     write_arrow,
@@ -52,7 +53,7 @@ from proda_lib.vocabulary import Vocabulary
 
 SHARD_BYTES = 32 * 2**20  #: a shard is closed when the features of its videos are at least this large,
 SHARD_VIDEOS = 2048  #: or when it has so many videos
-OPEN_SHARDS = 16  #: so many stay mapped, which bounds the memory of a reader
+OPEN_SHARDS = 16  #: so many stay in memory, which bounds that of a reader
 
 
 class StoreWriter:
@@ -182,11 +183,20 @@ class GraphStore(Sequence[SceneGraph]):
         self._shards: list[dict] = manifest["shards"]
         self._kinds: dict[str, str | None] = manifest["features"] or {}
         self._starts = np.cumsum([0] + [shard["videos"] for shard in self._shards])
-        self._open: OrderedDict[int, tuple[pa.RecordBatch, dict[str, np.ndarray]]] = OrderedDict()
-        self._layouts: dict[int, dict] = {}  # of the shards that were looked at
+        self._sound: set[int] = set()  # shards whose rows were compared with their checksum
+        self._forget()
+
+    def _forget(self) -> None:
+        self._batches: OrderedDict[int, pa.RecordBatch] = OrderedDict()  # rows, the ones read last at the end
+        self._maps: dict[int, dict[str, np.ndarray]] = {}
+        self._read: OrderedDict[int, None] = OrderedDict()  # mapped shards, the ones read last at the end
 
     def __getstate__(self) -> dict:
-        return {**self.__dict__, "_open": OrderedDict()}  # a process maps files for itself
+        return {name: value for name, value in self.__dict__.items() if name not in ("_batches", "_maps", "_read")}
+
+    def __setstate__(self, state: dict) -> None:
+        self.__dict__.update(state)
+        self._forget()  # a process maps files for itself
 
     def __len__(self) -> int:
         return int(self._starts[-1])
@@ -196,7 +206,7 @@ class GraphStore(Sequence[SceneGraph]):
             raise IndexError(f"video {index} of {len(self)}")
         index %= len(self)
         shard = int(np.searchsorted(self._starts, index, side="right")) - 1
-        batch, _ = self._shard(shard)
+        batch = self._batch(shard)
         row = {name: batch.column(name)[index - int(self._starts[shard])] for name in SCHEMA.names}
         fields = fields_of_row(self._path(shard, "arrow"), row, len(self.vocabulary.relations))
         present = fields["present"]
@@ -210,7 +220,7 @@ class GraphStore(Sequence[SceneGraph]):
     @cached_property
     def videos(self) -> list[str]:
         """Names of all videos, in order."""
-        return [name for shard in range(len(self._shards)) for name in self._shard(shard)[0]["video"].to_pylist()]
+        return [name for shard in range(len(self._shards)) for name in self._batch(shard)["video"].to_pylist()]
 
     def verify(self) -> None:
         """Compare every file with its checksum.
@@ -223,8 +233,19 @@ class GraphStore(Sequence[SceneGraph]):
                 self._verify(shard, kind)
 
     def rows(self, shard: int, name: str) -> Float[np.ndarray, "rows F"]:
-        """Memory-mapped features of a shard; ``name`` is "nodes" or "frames"."""
-        return self._shard(shard)[1][name]
+        """Memory-mapped features of a shard; ``name`` is "nodes" or "frames".
+
+        A mapping stays for good, which costs nothing; what was read of it leaves the memory of this process when
+        :data:`OPEN_SHARDS` others were read since.
+        """
+        if shard not in self._maps:
+            path = self._path(shard, "safetensors")
+            self._maps[shard] = map_features(path, feature_layout(path, self._shards[shard]))
+        self._read[shard] = None
+        self._read.move_to_end(shard)
+        if len(self._read) > OPEN_SHARDS:
+            release(self._maps[self._read.popitem(last=False)[0]])
+        return self._maps[shard][name]
 
     def _path(self, shard: int, kind: str) -> Path:
         return self.folder / f"{self._shards[shard]['name']}.{kind}"
@@ -234,20 +255,17 @@ class GraphStore(Sequence[SceneGraph]):
         if (found := sha256(path)) != expected:
             raise DataError(path, "checksum", f"sha256 {found}" if found else "no file", f"sha256 {expected}")
 
-    def _shard(self, shard: int) -> tuple[pa.RecordBatch, dict[str, np.ndarray]]:
-        if shard not in self._open:
-            arrow, features = (self._path(shard, kind) for kind in KINDS)
-            about, new = self._shards[shard], shard not in self._layouts
+    def _batch(self, shard: int) -> pa.RecordBatch:
+        if shard not in self._batches:
+            new = shard not in self._sound
             if new:
                 self._verify(shard, "arrow")
-            batch = read_arrow(arrow, about, check=new)
-            if new:
-                self._layouts[shard] = feature_layout(features, about)
-            self._open[shard] = batch, map_features(features, self._layouts[shard])
-            while len(self._open) > OPEN_SHARDS:
-                self._open.popitem(last=False)
-        self._open.move_to_end(shard)
-        return self._open[shard]
+            self._batches[shard] = read_arrow(self._path(shard, "arrow"), self._shards[shard], check=new)
+            self._sound.add(shard)
+            if len(self._batches) > OPEN_SHARDS:
+                self._batches.popitem(last=False)
+        self._batches.move_to_end(shard)
+        return self._batches[shard]
 
 
 def open_store(folder: str | os.PathLike) -> GraphStore:

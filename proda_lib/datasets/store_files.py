@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import mmap
 import struct
 from pathlib import Path
 from typing import Any
@@ -122,6 +123,13 @@ def map_features(path: Path, layout: dict[str, tuple[type, int, tuple[int, int]]
                 for name, (dtype, start, shape) in layout.items()}  # fmt: skip
     except (OSError, ValueError) as error:
         raise DataError(path, "file", f"{type(error).__name__}: {error}", "the features of a shard") from error
+
+
+def release(mapped: dict[str, np.ndarray]) -> None:
+    """Give the pages of mapped arrays back to the system; whoever still has a view reads them again when needed."""
+    for array in mapped.values():
+        if isinstance(array, np.memmap) and hasattr(mmap, "MADV_DONTNEED"):
+            array._mmap.madvise(mmap.MADV_DONTNEED)
 
 
 def read_manifest(folder: Path) -> dict[str, Any]:
