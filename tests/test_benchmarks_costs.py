@@ -9,10 +9,11 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode
 
 from benchmarks import __main__ as command
-from benchmarks import cases, curves, others
+from benchmarks import cases, curves, others, store
 from benchmarks.cases import Row
 from benchmarks.flops import training_flops
 from benchmarks.reference_model import FairProDA, ReferenceProDA
+from benchmarks.store import STORE
 from benchmarks.traffic import traffic
 from benchmarks.workload import TrainStep, Workload, config_of, make_video
 from proda_lib.evaluation.performance import Record
@@ -124,13 +125,15 @@ def test_the_whole_file(monkeypatch, tmp_path):
     }
     for name in others.OTHERS:
         monkeypatch.setitem(others.OTHERS, name, small.get(name, lambda repeats, device, n=name: Row(n, "", "s")))
+    monkeypatch.setattr(others, "store_rows", lambda repeats: [Row(name, "", "s") for name in STORE])
     path = tmp_path / "new" / "machine.json"
     monkeypatch.setattr(sys, "argv", ["benchmarks", "--json", str(path)])
     command.main()
     written = json.loads(path.read_text())
     assert set(written) == {"machine", "rows", "roofline", "curves"}
     assert {"name", "size", "reference", "ours", "ratio", "unit", "spread"} <= set(written["rows"][0])
-    assert [row["name"] for row in written["rows"]][-len(others.OTHERS) :] == list(others.OTHERS)
+    last = [*others.OTHERS, *STORE]
+    assert [row["name"] for row in written["rows"]][-len(last) :] == last
     assert {p["name"] for p in written["roofline"]} == {f"{side}@d256" for side in SIDES}
     assert [row["axis"] for row in written["curves"]] == ["videos"]
     record = Record.read(path)
@@ -158,3 +161,9 @@ def test_rows_that_were_not_asked_for_stay_in_the_file():
     assert (found["machine"], found["roofline"], found["curves"]) == (machine, [1], [2])
     with pytest.raises(SystemExit, match="torch"):
         command.merged(old, {**new, "machine": {**machine, "torch": "3"}})
+
+
+def test_the_store_is_measured_at_any_size():
+    rows = {row.name: row for row in store.store_rows(1, videos=20)}
+    assert tuple(rows) == STORE and all(row.ours > 0 for row in rows.values())
+    assert rows["store_read_features"].reference > 0 and rows["store_memory"].reference > 0

@@ -223,7 +223,7 @@ def test_recipes_hash_by_content_and_refuse_nonsense():
     for profile in PROFILES:
         assert make_recipe(profile).hash("d") == make_recipe(profile).hash("d") != make_recipe(profile).hash("e")
     assert make_recipe("smoke", seed=1).hash("d") != make_recipe("smoke").hash("d")
-    for changes in ({"norm": "x"}, {"width": 31}, {"nonsense": 1}, {"dataset": "mars"}):
+    for changes in ({"norm": "x"}, {"width": 31}, {"nonsense": 1}, {"dataset": "../mars"}):
         with pytest.raises(RecipeError):
             recipe = make_recipe("smoke", **changes)
             recipe.model_config(load_splits("world", 1, 1)[0].train[0].vocabulary)
