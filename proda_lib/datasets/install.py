@@ -80,7 +80,7 @@ def add_dataset(
     installed = installed_checksum(target)
     with tempfile.TemporaryDirectory(prefix=f".{name}-", dir=root) as scratch:
         archive = _fetch(str(source), Path(scratch))
-        digest = _sha256(archive)
+        digest = sha256(archive)
         say(f"sha256 {digest}  {archive.name}")
         if installed == digest:
             say(f"{name} is already there with this checksum: {target}")
@@ -200,7 +200,8 @@ def _copy(reader, writer, limit: int, source: object, progress: Callable[[int], 
     return total
 
 
-def _sha256(path: Path) -> str:
+def sha256(path: Path) -> str:
+    """Checksum of a file."""
     with open(path, "rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
 import re
 import warnings
@@ -15,7 +14,7 @@ from tqdm import tqdm
 
 from proda_lib.datasets.action_genome import read_action_genome
 from proda_lib.datasets.action_genome_files import load_dict
-from proda_lib.datasets.install import CHARADES_CLASSES, CHARADES_CSVS
+from proda_lib.datasets.install import CHARADES_CLASSES, CHARADES_CSVS, sha256
 from proda_lib.datasets.report import Report
 from proda_lib.errors import DataError
 from proda_lib.features.video import numbered, probe
@@ -69,11 +68,7 @@ class Files:
         names = ("frame_list.txt", "object_bbox_and_relationship.pkl", "person_bbox.pkl", "object_classes.txt",
                  "relationship_classes.txt")  # fmt: skip
         paths = [*(self.annotations / name for name in names), self.csv, self.classes, self.rates]
-        sums = {}
-        for path in paths:
-            with open(path, "rb") as file:
-                sums[path.name] = hashlib.file_digest(file, "sha256").hexdigest()
-        return sums
+        return {path.name: sha256(path) for path in paths}
 
 
 @dataclass

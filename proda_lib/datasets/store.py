@@ -28,8 +28,9 @@ import filelock
 import numpy as np
 import pyarrow as pa
 from jaxtyping import Float
-from safetensors.numpy import save_file
+from safetensors.numpy import save
 
+from proda_lib.datasets.install import sha256
 from proda_lib.datasets.store_files import (
     ABOUT,
     FORMAT,
@@ -42,7 +43,6 @@ from proda_lib.datasets.store_files import (
     read_manifest,
     release,
     row_of_graph,
-    sha256,
     write_arrow,
 )
 from proda_lib.datasets.stored_features import StoredFeatures
@@ -76,6 +76,7 @@ class StoreWriter:
         self.folder, self.vocabulary = Path(folder), vocabulary
         self._rows: list[dict] = []
         self._features: list[dict[str, np.ndarray]] = []
+        self._bytes = 0
         self.folder.mkdir(parents=True, exist_ok=True)
         self._lock = filelock.FileLock(self.folder / ".lock")
         try:
@@ -98,14 +99,14 @@ class StoreWriter:
             if there.about != about:
                 raise DataError(self.folder / ABOUT, "about", there.about, f"{about}, which is now to be appended")
             self.videos.update(there.videos)
-            manifest = read_manifest(self.folder)
+            shards, kinds = there._shards, there._kinds
         else:
-            manifest = {"format": FORMAT, "about": about, "features": None, "shards": []}
-        listed = {f"{shard['name']}.{kind}" for shard in manifest["shards"] for kind in KINDS}
+            shards, kinds = [], {}
+        listed = {f"{shard['name']}.{kind}" for shard in shards for kind in KINDS}
         for path in [*self.folder.glob("[0-9]*.*"), *self.folder.glob(f"{ABOUT}.partial*")]:
             if path.name not in listed:
                 path.unlink()
-        return manifest
+        return {"format": FORMAT, "about": about, "features": kinds or None, "shards": shards}
 
     def __enter__(self) -> Self:
         return self
@@ -134,8 +135,8 @@ class StoreWriter:
         self._features.append({name: np.zeros((counts[name], 0), np.float32) if rows is None else rows
                                for name, rows in features.items()})  # fmt: skip
         self.videos.add(graph.video)
-        size = sum(rows.nbytes for video in self._features for rows in video.values())
-        if size >= SHARD_BYTES or len(self._rows) >= SHARD_VIDEOS:
+        self._bytes += sum(rows.nbytes for rows in self._features[-1].values())
+        if self._bytes >= SHARD_BYTES or len(self._rows) >= SHARD_VIDEOS:
             self.flush()
 
     def flush(self) -> None:
@@ -150,13 +151,14 @@ class StoreWriter:
                 row[first] = start
         arrow, features = (self.folder / f"{name}.{kind}" for kind in KINDS)
         write_atomically(arrow, lambda path: write_arrow(path, self._rows))
-        write_atomically(features, lambda path: save_file(tensors, path))
+        # Not save_file: it writes to a file of its own first, which a kill leaves behind.
+        write_atomically(features, lambda path: path.write_bytes(save(tensors)))
         counts = {"videos": len(self._rows), **{kind: len(rows) for kind, rows in tensors.items()}}
         sums = dict(zip(KINDS, map(sha256, (arrow, features)), strict=True))
         self._manifest["shards"].append({"name": name, **counts, "sha256": sums})
         text = json.dumps({**self._manifest, "vocabulary": dataclasses.asdict(self.vocabulary)}, indent=1) + "\n"
         write_atomically(self.folder / ABOUT, lambda path: path.write_text(text, encoding="utf-8"))
-        self._rows, self._features = [], []
+        self._rows, self._features, self._bytes = [], [], 0
 
 
 def _packed_features(graph: SceneGraph) -> dict[str, np.ndarray | None]:
@@ -252,8 +254,12 @@ class GraphStore(Sequence[SceneGraph]):
 
     def _verify(self, shard: int, kind: str) -> None:
         path, expected = self._path(shard, kind), self._shards[shard]["sha256"][kind]
-        if (found := sha256(path)) != expected:
-            raise DataError(path, "checksum", f"sha256 {found}" if found else "no file", f"sha256 {expected}")
+        try:
+            found = f"sha256 {sha256(path)}"
+        except OSError:
+            found = "no file"
+        if found != f"sha256 {expected}":
+            raise DataError(path, "checksum", found, f"sha256 {expected}")
 
     def _batch(self, shard: int) -> pa.RecordBatch:
         if shard not in self._batches:

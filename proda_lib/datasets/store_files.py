@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import mmap
 import struct
@@ -152,12 +151,3 @@ def read_manifest(folder: Path) -> dict[str, Any]:
     if not sound:
         raise DataError(path, "file", f"format {str(found)[:40]}", f"the list of a packed store, format {FORMAT}")
     return manifest
-
-
-def sha256(path: Path) -> str:
-    """Checksum of a file, "" if it cannot be read."""
-    try:
-        with open(path, "rb") as file:
-            return hashlib.file_digest(file, "sha256").hexdigest()
-    except OSError:
-        return ""
