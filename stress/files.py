@@ -140,15 +140,7 @@ def _tensors() -> list[Hostile]:
     }  # fmt: skip
     places = {"checkpoint": "pretrain.safetensors", "saved model": "model.safetensors",
               "scene graphs": "graphs.safetensors"}  # fmt: skip
-    found = []
-    for reader, path in places.items():
-        for name, content in files.items():
-
-            def make(folder: Path, reader=reader, path=path, content=content) -> None:
-                write_valid(_READER[reader], folder)
-                (folder / path).write_bytes(content)
-
-            found.append(Hostile("tensors", f"{reader}: {name}", make, _READER[reader].read))
+    found = _in_place_of("tensors", places, files)
     states = {"deep state": DEEP, "state that is a list": b"[1]", "state without a recipe": b"{}",
               "NaN for a number": b'"best_score": NaN', "huge number": b'"epoch": ' + b"9" * 5000,
               "negative step": b'"step": -1', "another recipe": b'"recipe": "x"'}  # fmt: skip
@@ -167,12 +159,8 @@ def _tensors() -> list[Hostile]:
     ]
 
 
-def _json() -> list[Hostile]:
-    files = {"deep": DEEP, "nothing": b"", "no UTF-8": b'{"a": "\xff\xfe"}', "a number": b"3", "null": b"null",
-             "a huge number": b'{"duration": ' + b"9" * 10_000 + b"}", "a list": b"[1]",
-             "cut off": b'{"a": [1, 2'}  # fmt: skip
-    places = {"own JSON": "own.json", "saved model": "config.json", "run record": "world-proda-x/record.json",
-              "packed store": "store/about.json"}  # fmt: skip
+def _in_place_of(kind: str, places: dict[str, str], files: dict[str, bytes]) -> list[Hostile]:
+    """Every content in ``files`` in place of a reader's valid file; ``places``: reader → that file."""
     found = []
     for reader, path in places.items():
         for name, content in files.items():
@@ -181,7 +169,17 @@ def _json() -> list[Hostile]:
                 write_valid(_READER[reader], folder)
                 (folder / path).write_bytes(content)
 
-            found.append(Hostile("JSON", f"{reader}: {name}", make, _READER[reader].read))
+            found.append(Hostile(kind, f"{reader}: {name}", make, _READER[reader].read))
+    return found
+
+
+def _json() -> list[Hostile]:
+    files = {"deep": DEEP, "nothing": b"", "no UTF-8": b'{"a": "\xff\xfe"}', "a number": b"3", "null": b"null",
+             "a huge number": b'{"duration": ' + b"9" * 10_000 + b"}", "a list": b"[1]",
+             "cut off": b'{"a": [1, 2'}  # fmt: skip
+    places = {"own JSON": "own.json", "saved model": "config.json", "run record": "world-proda-x/record.json",
+              "packed store": "store/about.json"}  # fmt: skip
+    found = _in_place_of("JSON", places, files)
     claims = {"width of a billion": {"width": 10**9}, "a billion layers": {"layers": 10**9},
               "heads of text": {"heads": "2"},
               "a million actions": {"actions": 10**6}, "frames without end": {"frames": 2**62},
