@@ -34,7 +34,7 @@ def iterated_self(
         found = []
         for _, batch in batches(model, part, frames, device):
             encoded, videos = model.encode(batch), range(len(batch))
-            a_m = model.readout_m(encoded.nodes, batch.rows(videos), batch.frame_mask).logits
+            a_m = model.unprompted(batch, encoded).logits
             sap = best_actions(a_m, length)
             for _ in range(ROUNDS):
                 a_s = model.ask(batch, encoded, sap, videos).logits[:, :-1]

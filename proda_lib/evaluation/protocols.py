@@ -186,7 +186,7 @@ def _ask(model: ProDA, graphs: Sequence[SceneGraph], questions: Questions, frame
     found = []
     for _, batch in batches(model, graphs, frames, device):
         encoded = model.encode(batch)
-        a_m = model.readout_m(encoded.nodes, batch.rows(range(len(batch))), batch.frame_mask).logits
+        a_m = model.unprompted(batch, encoded).logits
         row_video, saps = questions(a_m)
         a_s = np.full((len(batch), saps.shape[1]), -np.inf, dtype=np.float32)
         a_t, s = np.zeros_like(a_s), np.zeros((*a_s.shape, frames), dtype=np.float32)

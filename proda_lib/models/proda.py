@@ -141,6 +141,10 @@ class ProDA(SavedModel):
         rows = batch.rows(row_video)
         return self.readout_s(self.parse(encoded, rows, sap, "s").nodes, rows, batch.frame_mask)
 
+    def unprompted(self, batch: SceneGraphBatch, encoded: EncodedVideos) -> ReadoutOutput:
+        """a_m, one row a video: what is there when nothing is asked."""
+        return self.readout_m(encoded.nodes, batch.rows(range(len(batch))), batch.frame_mask)
+
     def forward(self, batch: SceneGraphBatch, sap: Bool[Tensor, "R C"], row_video: Sequence[int]) -> ProDAOutput:
         """Everything for R rows: ``sap`` (R, C) on the batch's device, ``row_video`` (R,) on the host."""
         encoded = self.encode(batch)
@@ -149,12 +153,11 @@ class ProDA(SavedModel):
         rows = batch.rows(row_video)
         specified, unspecified = both.nodes.chunk(2)
         fused, delta = self.fusion(unspecified, specified)
-        videos = batch.rows(range(len(batch)))
         return ProDAOutput(
             a_s=self.readout_s(specified, rows, batch.frame_mask),
             a_u=self.readout_u(unspecified, rows, batch.frame_mask),
             a_t=self.readout_t(fused, rows, batch.frame_mask),
-            a_m=self.readout_m(encoded.nodes, videos, batch.frame_mask),
+            a_m=self.unprompted(batch, encoded),
             specified=specified,
             unspecified=unspecified,
             fused=fused,

@@ -137,5 +137,4 @@ class Predictor:
     def _without_prompt(self, graph: SceneGraph) -> np.ndarray:
         """a_m, (C,) probabilities: what the model says when nobody asks."""
         batch = collate([graph]).to(self.device)
-        readout = self.model.readout_m(self.model.encode(batch).nodes, batch.rows([0]), batch.frame_mask)
-        return torch.sigmoid(readout.logits)[0].cpu().numpy()
+        return torch.sigmoid(self.model.unprompted(batch, self.model.encode(batch)).logits)[0].cpu().numpy()

@@ -26,8 +26,7 @@ def own_questions(
     def answers(part: Sequence[SceneGraph]) -> np.ndarray:
         found = []
         for _, batch in batches(model, part, recipe.frames, device):
-            nodes, rows = model.encode(batch).nodes, batch.rows(range(len(batch)))
-            found.append(model.readout_m(nodes, rows, batch.frame_mask).logits.float().cpu().numpy())
+            found.append(model.unprompted(batch, model.encode(batch)).logits.float().cpu().numpy())
         return np.concatenate(found)
 
     a_m = np.concatenate(each_its_part(graphs, answers))
