@@ -3,7 +3,6 @@
 import os
 import subprocess
 import sys
-import textwrap
 
 import numpy as np
 import pytest
@@ -20,35 +19,41 @@ from proda_lib.training.stages import MODELS
 #: 20 steps of stage 1 in double precision, without dropout, and one epoch of stage 2.
 CHANGES = {"train_videos": 22, "test_videos": 5, "batch_videos": 4, "dropout": 0.0, "precision": "64-true",
            "pretrain_lr": 2e-4, "posttrain_lr": 1e-4}  # fmt: skip
-SCRIPT = textwrap.dedent("""
-    import os
-    import torch
-    torch.set_default_dtype(torch.float64)  # else Fabric turns what the model gives back into single precision
-    from proda_lib.training import loop, runs
-    from proda_lib.training.recipe import make_recipe
-    stop = int(os.environ.get("STOP_AFTER", 0))
-    if stop:
-        loop.SAVE_EVERY, seen, real = 0.0, [], loop.learning_rate
+SCRIPT = """
+import os
+import torch
+torch.set_default_dtype(torch.float64)  # else Fabric turns what the model gives back into single precision
+from proda_lib.cli import app
+from proda_lib.training import loop
+stop = int(os.environ.get("STOP_AFTER", 0))
+if stop:
+    loop.SAVE_EVERY, seen, real = 0.0, [], loop.learning_rate
 
-        def learning_rate(*given):
-            seen.append(1)
-            if len(seen) > stop:
-                raise SystemExit(3)
-            return real(*given)
+    def learning_rate(*given):
+        seen.append(1)
+        if len(seen) > stop:
+            raise SystemExit(3)
+        return real(*given)
 
-        loop.learning_rate = learning_rate
-    runs.get(make_recipe("smoke", **{changes}), devices=int(os.environ.get("WORLD_SIZE", 1)))
-""")
+    loop.learning_rate = learning_rate
+app()
+"""
+
+
+def command(folder, changes, *options):
+    """``proda train`` of the recipe, and the environment that gives it a run store of its own."""
+    (folder / "script.py").write_text(SCRIPT)
+    settings = [part for name, value in changes.items() for part in ("--set", f"{name}={value}")]
+    return ([str(folder / "script.py"), "train", "--profile", "smoke", *options, *settings],
+            {**os.environ, "PRODA_RUNS": str(folder / "runs"), "OMP_NUM_THREADS": "1"})  # fmt: skip
 
 
 def run(folder, changes, processes=1, **environment):
-    """Run the recipe in a store of its own; the exit code."""
-    script = folder / "script.py"
-    script.write_text(SCRIPT.format(changes=changes))
-    start = [sys.executable, "-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={processes}"]
-    environment = {**os.environ, "PRODA_RUNS": str(folder / "runs"), "OMP_NUM_THREADS": "1", **environment}
-    command = [*(start if processes > 1 else [sys.executable]), str(script)]
-    return subprocess.run(command, env=environment, capture_output=True, text=True, timeout=300, check=False)
+    """Run the recipe, on several devices by ``torchrun``; the exit code."""
+    call, variables = command(folder, changes, "--devices", str(processes))
+    start = ["-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={processes}"] if processes > 1 else []
+    return subprocess.run([sys.executable, *start, *call], env={**variables, **environment}, capture_output=True, text=True,
+                          timeout=300, check=False)  # fmt: skip
 
 
 def result(folder, changes, monkeypatch) -> tuple[dict[str, torch.Tensor], runs.Run]:
@@ -107,6 +112,26 @@ def test_a_run_resumes_on_more_devices(tmp_path, monkeypatch):
     assert ended.returncode == 0, ended.stderr[-3000:]
     whole, resumed = (result(folder, CHANGES, monkeypatch) for folder in folders)
     torch.testing.assert_close(answers(*resumed), answers(*whole), atol=1e-9, rtol=0)
+
+
+def test_two_machines_under_slurm_end_where_one_ends(tmp_path, monkeypatch):
+    """As ``srun --nodes 2 --ntasks-per-node 1 proda train --num-nodes 2`` starts it; both machines are this one."""
+    folders = [tmp_path / name for name in ("one", "two")]
+    for folder in folders:
+        folder.mkdir()
+    call, variables = command(folders[1], CHANGES, "--num-nodes", "2")
+    job = {"SLURM_JOB_ID": str(os.getpid()), "SLURM_NTASKS": "2", "SLURM_NTASKS_PER_NODE": "1", "SLURM_NNODES": "2",
+           "SLURM_NODELIST": "127.0.0.1", "SLURM_LOCALID": "0"}  # fmt: skip
+    tasks = [subprocess.Popen([sys.executable, *call], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+                              env={**variables, **job, "SLURM_PROCID": str(task), "SLURM_NODEID": str(task)})
+             for task in range(2)]  # fmt: skip
+    assert run(folders[0], CHANGES).returncode == 0
+    printed = [task.communicate(timeout=300) for task in tasks]
+    assert [task.returncode for task in tasks] == [0, 0], printed[0][1][-3000:]
+    assert "a_t" in printed[0][0] and not printed[1][0].strip()  # the first process speaks for both
+    one, two = (result(folder, CHANGES, monkeypatch) for folder in folders)
+    assert two[1].record["hardware"]["processes"] == 2
+    same(one, two)
 
 
 @pytest.mark.parametrize("N, items", [(2, 5), (3, 2), (4, 0)])
