@@ -262,10 +262,7 @@ def load_graphs(path: str | os.PathLike) -> list[SceneGraph]:
     try:
         with safe_open(path, "numpy") as file:
             metadata = file.metadata() or {}
-            vocabularies = [
-                Vocabulary(**{k: tuple(v) if isinstance(v, list) else v for k, v in entry.items()})
-                for entry in json.loads(metadata["vocabularies"])
-            ]
+            vocabularies = [Vocabulary.from_json(entry) for entry in json.loads(metadata["vocabularies"])]
             infos = json.loads(metadata["graphs"])
             arrays: list[dict] = [{} for _ in infos]
             for key in file.keys():

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
+from typing import Any
 
 
 @dataclass(frozen=True)
@@ -27,6 +28,24 @@ class Vocabulary:
     def no_action(self) -> int:
         """Index C of the auxiliary label "no-action" (section 3.2)."""
         return len(self.actions)
+
+    @classmethod
+    def from_json(cls, entry: Any) -> Vocabulary:
+        """From what ``dataclasses.asdict`` made of one, as it comes back from JSON.
+
+        Raises:
+            ValueError: a name that is no string, names that are no list of different strings, or another field.
+        """
+        known = {field.name for field in fields(cls)}
+        if not isinstance(entry, dict) or not known - {"scenes"} <= entry.keys() <= known:
+            raise ValueError(f"vocabulary: found {entry!r:.80}, expected an object with {', '.join(sorted(known))}")
+        if not isinstance(entry["name"], str):
+            raise ValueError(f"vocabulary: name: found {entry['name']!r:.80}, expected a string")
+        for key in entry.keys() - {"name"}:
+            names = entry[key]
+            if not isinstance(names, list) or not all(isinstance(n, str) for n in names) or len({*names}) < len(names):
+                raise ValueError(f"vocabulary: {key}: found {names!r:.80}, expected a list of different names")
+        return cls(**{key: value if key == "name" else tuple(value) for key, value in entry.items()})
 
 
 #: Action Genome's 36 object classes, person first, in the order of its ``object_classes.txt``.

@@ -52,8 +52,8 @@ def run(folder, changes, processes=1, **environment):
     """Run the recipe, on several devices by ``torchrun``; the exit code."""
     call, variables = command(folder, changes, "--devices", str(processes))
     start = ["-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={processes}"] if processes > 1 else []
-    return subprocess.run([sys.executable, *start, *call], env={**variables, **environment}, capture_output=True, text=True,
-                          timeout=300, check=False)  # fmt: skip
+    options = {"env": {**variables, **environment}, "capture_output": True, "text": True, "timeout": 300}
+    return subprocess.run([sys.executable, *start, *call], check=False, **options)
 
 
 def result(folder, changes, monkeypatch) -> tuple[dict[str, torch.Tensor], runs.Run]:

@@ -111,7 +111,7 @@ def test_a_committed_page_is_stale_once_its_records_change(monkeypatch, tmp_path
 
 
 def test_snakemake_plans_what_has_no_record(tmp_path):
-    name = runs.run_name(tables.sweeps("reference", (0,))["candidate prompts, T"]["1"][0])
+    name = runs.run_name(tables.sweeps("reference", (0,))["candidate prompts, T: 1"][0])
     call = [sys.executable, "-m", "snakemake", "-n", f"results/runs/{name}.json"]
     found = subprocess.run(call, cwd=ROOT, capture_output=True, text=True, check=False)
     there = (ROOT / f"results/runs/{name}.json").exists()

@@ -144,8 +144,7 @@ def read_manifest(folder: Path) -> dict[str, Any]:
             counts = [shard[name] for name in ("videos", "nodes", "frames")]
             sound &= shard["name"] == f"{number:05d}" and all(type(n) is int and 0 <= n < 2**48 for n in counts)
             sound &= set(shard["sha256"]) == set(KINDS) and shard["videos"] > 0
-        manifest["vocabulary"] = Vocabulary(**{name: value if isinstance(value, str) else tuple(map(str, value))
-                                               for name, value in manifest["vocabulary"].items()})  # fmt: skip
+        manifest["vocabulary"] = Vocabulary.from_json(manifest["vocabulary"])
     except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise DataError(path, "file", f"{type(error).__name__}: {error}", "the list of a packed store") from error
     if not sound:

@@ -124,8 +124,8 @@ def domain_shift(profile: str, seeds: Sequence[int]) -> Rows:
     return _rows(profile, seeds, rows)
 
 
-def sweeps(profile: str, seeds: Sequence[int], dataset: str = "world") -> dict[str, Rows]:
-    """Beyond the paper, one setting at a time: label → setting → rows by value, the default's value among them."""
+def sweeps(profile: str, seeds: Sequence[int], dataset: str = "world") -> Rows:
+    """Beyond the paper, one setting at a time: rows "setting: value", the default's value first."""
     values: dict[str, tuple[str, tuple]] = {
         "length of a specification, K": ("spec_length", (4, 8, 32)),
         "candidate prompts, T": ("candidates", (1, 2, 10)),
@@ -136,17 +136,16 @@ def sweeps(profile: str, seeds: Sequence[int], dataset: str = "world") -> dict[s
         "missing boxes": ("missing", (0.1, 0.3)),
         "edges between all slots": ("full_edges", (True,)),
     }
-    found: dict[str, Rows] = {}
+    rows: dict[str, dict] = {}
     for label, (name, others) in values.items():
         names = ("margin_dis", "margin_rec") if name == "margin" else (name,)
         default = getattr(make_recipe(profile, dataset=dataset), names[0])
-        rows: dict[str, dict] = {f"{value}": {**_VARIANT, **dict.fromkeys(names, value)} for value in others}
-        rows = {f"{default}": {}, **rows}
+        rows[f"{label}: {default}"] = {}
+        rows |= {f"{label}: {value}": {**_VARIANT, **dict.fromkeys(names, value)} for value in others}
         if name in ("relation_noise", "missing", "full_edges"):  # what changes the input changes the control too
-            rows |= {f"no_prompt, {value}": {"model": "no_prompt", **({} if value == f"{default}" else {name: change})}
-                     for value, change in zip(list(rows), (default, *others), strict=True)}  # fmt: skip
-        found[label] = _rows(profile, seeds, {value: {"dataset": dataset, **row} for value, row in rows.items()})
-    return found
+            rows[f"no_prompt, {label}: {default}"] = {"model": "no_prompt"}
+            rows |= {f"no_prompt, {label}: {value}": {"model": "no_prompt", name: value} for value in others}
+    return _rows(profile, seeds, {name: {"dataset": dataset, **row} for name, row in rows.items()})
 
 
 def label_free(profile: str, seeds: Sequence[int], dataset: str = "world") -> Rows:
@@ -245,7 +244,7 @@ def by_page(profile: str = "reference", seeds: Sequence[int] = (0, 1, 2)) -> dic
         "audit/prompt": [_only(table03(profile, seeds), "prompt_only"), _only(cad120(profile, seeds), "prompt_only")],
         "results/table01": [table01(profile, seeds)],
         "results/table10": [domain_shift(profile, first)],
-        "results/sweeps": list(sweeps(profile, first).values()),
+        "results/sweeps": [sweeps(profile, first)],
         "results/transfer": [transfer(profile, seeds)],
         "audit/checklist": [selection(profile, seeds), selection(profile, seeds, "cad120")],
         "paper_and_code": [presets(profile, first), differences(profile, first)],

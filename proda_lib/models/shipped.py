@@ -94,17 +94,11 @@ def read_vocabulary(folder: str | os.PathLike) -> Vocabulary:
         CheckpointError: the file is missing or is no vocabulary.
     """
     path = Path(folder) / "vocabulary.json"
-    expected = "expected the vocabulary beside the model, as make_shipped or write_vocabulary writes it"
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-        vocabulary = Vocabulary(**{k: v if k == "name" else tuple(v) for k, v in content.items()})
-    except (OSError, ValueError, TypeError, AttributeError, RecursionError) as error:
+        return Vocabulary.from_json(json.loads(path.read_text(encoding="utf-8")))
+    except (OSError, ValueError, RecursionError) as error:
+        expected = "expected the vocabulary beside the model, as make_shipped or write_vocabulary writes it"
         raise CheckpointError(f"{path}: {type(error).__name__}: {error}; {expected}") from error
-    for field in ("objects", "relations", "actions", "scenes"):
-        names = getattr(vocabulary, field)
-        if not all(isinstance(name, str) for name in names) or len(set(names)) < len(names):
-            raise CheckpointError(f"{path}: {field}: found {names!r:.80}, expected different names; {expected}")
-    return vocabulary
 
 
 def read_record(folder: str | os.PathLike) -> Run | None:

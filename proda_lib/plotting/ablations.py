@@ -40,16 +40,19 @@ def variant_dots(found: Recorded, variants: list[str]) -> Figure:
     return figure
 
 
-def sweep_panels(found: dict[str, Recorded]) -> Figure:
+def sweep_panels(found: Recorded) -> Figure:
     """A panel a sweep: three answers against the values, in rising order."""
+    sweeps: dict[str, list[str]] = {}
+    for label, value in (row.split(": ") for row in found.runs if not row.startswith("no_prompt, ")):
+        sweeps.setdefault(label, []).append(value)
     columns = 2
-    figure, axes = style.subplots(-(-len(found) // columns), columns, height=1.9 * -(-len(found) // columns) + 0.5)
+    figure, axes = style.subplots(-(-len(sweeps) // columns), columns, height=1.9 * -(-len(sweeps) // columns) + 0.5)
     keys = {title: key for title, (key, _) in PANELS.items()} | {"no_prompt": "a_t/map"}
-    for ax, (label, runs) in zip(axes, found.items(), strict=False):
-        values = sorted((row for row in runs.runs if not row.startswith("no_prompt, ")), key=_place)
+    for ax, (label, values) in zip(axes, sweeps.items(), strict=False):
+        values = sorted(values, key=_place)
         for (title, key), colour, marker in zip(keys.items(), style.COLOURS, "osD^", strict=False):
-            rows = [f"no_prompt, {value}" if title == "no_prompt" else value for value in values]
-            cells = [cell(runs, row, key) for row in rows]
+            prefix = "no_prompt, " if title == "no_prompt" else ""
+            cells = [cell(found, f"{prefix}{label}: {value}", key) for value in values]
             x = [i for i, c in enumerate(cells) if c.values]
             mean = np.array([cells[i].mean for i in x])
             sd = np.array([cells[i].sd if len(cells[i].values) > 1 else 0.0 for i in x])
@@ -59,7 +62,7 @@ def sweep_panels(found: dict[str, Recorded]) -> Figure:
         ax.set_xticks(range(len(values)), values)
         ax.set(xlim=(-0.3, len(values) - 0.7), ylabel="mAP (%)")
         ax.grid(axis="y")
-    for ax in axes[len(found) :]:
+    for ax in axes[len(sweeps) :]:
         ax.set_axis_off()
     figure.legend(*axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=2)
     return figure
