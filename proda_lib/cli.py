@@ -72,11 +72,12 @@ def evaluate(
 @app.command()
 def predict(
     actions: Annotated[str, typer.Option(help="Names of actions to ask for, with commas between them.")],
-    video: Annotated[Path | None, typer.Option(help="Video file.")] = None,
+    video: Annotated[Path | None, typer.Option(help="Video file, or folder of numbered pictures.")] = None,
     graph: Annotated[Path | None, typer.Option(help="Scene graph: JSON, see `proda data check-own`.")] = None,
     model: Annotated[str, typer.Option(help="Folder of a model, or shipped: the library's own.")] = "shipped",
     out: Annotated[Path, typer.Option(help="Folder of the report.")] = Path("report"),
     detector: Annotated[str | None, typer.Option(help="Without --graph: a detector of transformers.")] = None,
+    rate: Annotated[float | None, typer.Option(help="Frames per second of a folder of pictures.")] = None,
     features: Annotated[str | None, typer.Option(help="CLIP model, for models that read visual features.")] = None,
     frames: Annotated[int | None, typer.Option(help="Frames that the model sees; by default all it takes.")] = None,
     device: Annotated[str, DEVICE] = "cpu",
@@ -93,7 +94,7 @@ def predict(
     from proda_lib.predict import Predictor
 
     answer = Predictor.load(model, device)(video, graph, actions, detector=detector, features=features, frames=frames,
-                                           download=download)  # fmt: skip
+                                           rate=rate, download=download)  # fmt: skip
     typer.echo(answer.table())
     typer.echo(f"\n{answer.save_report(out)}")
 

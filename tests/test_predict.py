@@ -15,6 +15,7 @@ from proda_lib.datasets.own import read_own, write_own
 from proda_lib.datasets.world import VOCABULARY, WorldConfig, make_video
 from proda_lib.errors import DataError
 from proda_lib.evaluation.explain import look
+from proda_lib.features.video import read_frames
 from proda_lib.predict import Predictor
 from proda_lib.predict.answer import KEPT
 from proda_lib.predict.inputs import NO_RELATIONS, in_vocabulary, read_graph
@@ -166,6 +167,22 @@ def test_detected_graph(predictor, film, tmp_path):
     np.testing.assert_allclose(again.boxes, answer.graph.boxes)
     assert predictor(film, again, ASKED).scores.loc[ASKED, "a_s"].tolist() == pytest.approx(
         answer.scores.loc[ASKED, "a_s"].tolist(), abs=1e-5)  # fmt: skip
+
+
+def test_a_folder_of_pictures_is_a_film(predictor, film, graph, tmp_path):
+    from PIL import Image
+
+    for number, picture in enumerate(read_frames(film, numbers=range(1, 61)), 1):
+        Image.fromarray(picture).save(tmp_path / f"{number:06d}.png")
+    for given in ({"graph": EXAMPLE}, {"detector": "random-tiny"}):
+        one, other = (predictor(video, actions=ASKED, **given, **more)
+                      for video, more in ((film, {}), (tmp_path, {"rate": 10.0})))  # fmt: skip
+        np.testing.assert_array_equal(np.stack(other.pictures), np.stack(one.pictures))
+        assert other.scores.equals(one.scores)
+    with pytest.raises(DataError, match="rate: found none, expected a positive number"):
+        predictor(tmp_path, EXAMPLE, ASKED)
+    with pytest.raises(DataError, match="a video file has its own"):
+        predictor(film, EXAMPLE, ASKED, rate=10.0)
 
 
 def test_what_the_detector_drops_is_counted(predictor, film, monkeypatch):

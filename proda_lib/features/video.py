@@ -84,17 +84,20 @@ def read_frames(
         path: a video file, or a folder of pictures named by frame number.
         times: seconds, in any order; repeats give the same array again.
         numbers: frame numbers instead of times; see the conventions above.
-        rate: frames per second at which numbers count, by default the file's average; a folder needs it for times.
+        rate: frames per second at which numbers count, by default the file's average; a folder needs it for times, a
+            file has its own.
 
     Raises:
-        DataError: not exactly one of ``times`` and ``numbers``; the file is missing, empty, cut off or damaged, or has
-            no video stream; a time is before the first picture of a folder, or more than a frame after the end. The
-            message names the file, the time asked for and what is there.
+        DataError: not exactly one of ``times`` and ``numbers``; a rate that is missing or superfluous; the file is
+            missing, empty, cut off or damaged, or has no video stream; a time is before the first picture of a folder,
+            or more than a frame after the end. The message names the file, the time asked for and what is there.
     """
     path = Path(path)
     if (times is None) == (numbers is None):
         found = "neither" if times is None else "both"
         raise DataError(path, "times, numbers", found, "either times or numbers")
+    if times is not None and path.is_file() and rate is not None:
+        raise DataError(path, "rate", rate, "no rate: a video file has its own times")
     if rate is not None or (path.is_dir() and times is not None):
         rate = _checked_rate(path, rate)
     for number in () if numbers is None else numbers:

@@ -84,16 +84,19 @@ def _numbers(graph: SceneGraph, kind: str, used: Sequence[int], vocabulary: Voca
 
 
 def detected(
-    video: str | os.PathLike, detector: Detector, frames: int, vocabulary: Vocabulary
+    video: str | os.PathLike, detector: Detector, frames: int, vocabulary: Vocabulary, rate: float | None = None
 ) -> tuple[SceneGraph, list[str]]:
     """A graph of what a detector finds in ``frames`` evenly spread frames, tracked through them; without relations.
+
+    Args:
+        rate: frames per second of a folder of pictures; None for a video file.
 
     Raises:
         DataError: the video cannot be read, or nothing is found that the vocabulary knows.
     """
-    info = probe(video)
+    info = probe(video, rate)
     times = (np.arange(frames) + 0.5) * info.duration / frames
-    found, dropped = to_vocabulary(detector.detect(read_frames(video, times=times)), vocabulary.objects)
+    found, dropped = to_vocabulary(detector.detect(read_frames(video, times=times, rate=rate)), vocabulary.objects)
     graph, left_out = graph_of_tracks(associate(found, times), times, info.duration, Path(video).stem, vocabulary)
     weights = "random weights, so that its boxes mean nothing" if detector.random else "pretrained weights"
     notes = [f"The graph was made by the detector {detector.name} ({weights}; scores of at least "

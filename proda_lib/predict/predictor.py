@@ -70,18 +70,20 @@ class Predictor:
     def __call__(
         self, video: str | os.PathLike | None = None, graph: SceneGraph | str | os.PathLike | None = None,
         actions: str | Sequence[str] = (), *, detector: str | None = None, features: str | None = None,
-        frames: int | None = None, download: bool = False, theta: float = THETA,
+        frames: int | None = None, rate: float | None = None, download: bool = False, theta: float = THETA,
     ) -> Prediction:  # fmt: skip
         """Ask whether some actions are in a video.
 
         Args:
-            video: a video file; may be left out if there is a graph, and the report then has no pictures.
+            video: a video file, or a folder of pictures named by frame number; may be left out if there is a graph,
+                and the report then has no pictures.
             graph: a scene graph, or its file. Without it, objects are detected and tracked.
             actions: names to ask for, or one text with commas between them. All are asked for in one question, for
                 the scores, and each alone, for its frame weights and its parsed graph.
             detector: object detection model by name or folder; needed without ``graph``.
             features: CLIP model by name or folder, for a model that reads visual features.
             frames: N, how many frames the model sees, evenly spread; by default as many as it takes.
+            rate: frames per second of a folder of pictures, which cannot know it.
             download: whether detector and CLIP may be fetched; otherwise the network is not touched.
             theta: smallest s² / max s² of a frame that counts as found.
 
@@ -101,7 +103,7 @@ class Predictor:
                 found = "neither a graph nor " + ("a video" if video is None else "a detector")
                 raise DataError("predict", "input", found, "--graph; or --video and --detector")
             finder = Detector.load(detector, self.device, download)
-            graph, notes = detected(video, finder, frames, self.vocabulary)
+            graph, notes = detected(video, finder, frames, self.vocabulary, rate)
         elif detector is not None:
             raise DataError("predict", "input", "a graph and a detector", "one of the two")
         else:
@@ -111,7 +113,7 @@ class Predictor:
         if not graph.relations.any():
             notes = [*notes, NO_RELATIONS]
         seen = graph.sample_frames(frames)
-        pictures = None if video is None else read_frames(video, times=seen.times.tolist())
+        pictures = None if video is None else read_frames(video, times=seen.times.tolist(), rate=rate)
         seen, more = with_visual(seen, self.model.config.visual, pictures, features, self.device, download)
         saps = np.concatenate([one_hot(asked, len(self.vocabulary.actions)).any(0, keepdims=True),
                                one_hot(asked, len(self.vocabulary.actions))])  # fmt: skip
