@@ -7,7 +7,6 @@ have no fixed maximum. NumPy lives here; :mod:`proda_lib.batch` turns a list of 
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
 import json
 import os
@@ -18,9 +17,10 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import Bool, Float, Int
 from safetensors import SafetensorError, safe_open
-from safetensors.numpy import save_file
+from safetensors.numpy import save
 
 from proda_lib.errors import DataError, GraphError
+from proda_lib.files import write_atomically
 from proda_lib.vocabulary import Vocabulary
 
 
@@ -241,16 +241,7 @@ def save_graphs(path: str | os.PathLike, graphs: Iterable[SceneGraph]) -> None:
             if (value := getattr(graph, name)) is not None:
                 tensors[f"{index}/{name}"] = np.ascontiguousarray(value)
     metadata = {"graphs": json.dumps(infos), "vocabularies": json.dumps([dataclasses.asdict(v) for v in vocabularies])}
-    partial = path.with_name(path.name + f".partial{os.getpid()}")
-    try:
-        save_file(tensors, partial, metadata)
-        with open(partial, "rb") as file:
-            os.fsync(file.fileno())
-        os.replace(partial, path)
-    except (OSError, SafetensorError) as error:
-        with contextlib.suppress(OSError):
-            partial.unlink(missing_ok=True)
-        raise DataError(path, "writing", error, "a folder that can be written, with room on its disk") from error
+    write_atomically(path, lambda partial: partial.write_bytes(save(tensors, metadata)))
 
 
 def load_graphs(path: str | os.PathLike) -> list[SceneGraph]:

@@ -236,14 +236,14 @@ def test_save_and_load_many_with_two_vocabularies(tmp_path):
 def test_a_failed_save_leaves_the_old_file(tmp_path, monkeypatch):
     GOOD.save(tmp_path / "g")
 
-    def fail(tensors, path, metadata):
-        path.write_bytes(b"half")
+    def fail(number):
         raise OSError("disk full")
 
-    monkeypatch.setattr("proda_lib.graph.save_file", fail)
+    monkeypatch.setattr("proda_lib.files.os.fsync", fail)
     with pytest.raises(DataError, match="disk full"):
         make_graph().save(tmp_path / "g")
     same(SceneGraph.load(tmp_path / "g"), GOOD)
+    assert [path.name for path in tmp_path.iterdir()] == ["g"]
 
 
 def damage(path, how: str) -> None:

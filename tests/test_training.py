@@ -57,7 +57,8 @@ SCRIPT = textwrap.dedent("""
 def test_killed_run_resumes_to_the_same_weights(store, how, stage):
     changes = TINY if stage == "pretrain" else {**TINY, "pretrain_epochs": 1, "posttrain_epochs": 2, "questions": "a_m"}
     recipe = make_recipe("smoke", **changes)
-    process = subprocess.Popen([sys.executable, "-c", SCRIPT.format(changes=changes)], env={**os.environ},
+    environment = {**os.environ, "OMP_NUM_THREADS": str(torch.get_num_threads())}  # the last digits depend on it
+    process = subprocess.Popen([sys.executable, "-c", SCRIPT.format(changes=changes)], env=environment,
                                stderr=subprocess.DEVNULL)  # fmt: skip
     checkpoint = store / runs.run_name(recipe) / "fold0" / f"{stage}.safetensors"
     for _ in range(6000):

@@ -21,7 +21,7 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 from tqdm import tqdm  # noqa: E402
 
-from proda_lib.models.saved import write_atomically  # noqa: E402
+from proda_lib.files import write_atomically  # noqa: E402
 from proda_lib.pages.reliability import record_path  # noqa: E402
 from proda_lib.training import runs  # noqa: E402
 from stress import crashes, crowding  # noqa: E402

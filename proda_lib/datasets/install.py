@@ -6,7 +6,6 @@ data set's own reader, and only then renamed. Whatever goes wrong before, what s
 
 from __future__ import annotations
 
-import hashlib
 import http.client
 import json
 import os
@@ -27,6 +26,7 @@ from tqdm import tqdm
 from proda_lib.datasets.cad120 import check_cad120
 from proda_lib.datasets.report import Report
 from proda_lib.errors import DataError, DataErrors
+from proda_lib.files import sha256
 from proda_lib.paths import data_root
 
 CHECKSUMS = Path(__file__).resolve().parents[2] / "data" / "checksums.json"
@@ -198,12 +198,6 @@ def _copy(reader, writer, limit: int, source: object, progress: Callable[[int], 
         if progress:
             progress(len(chunk))
     return total
-
-
-def sha256(path: Path) -> str:
-    """Checksum of a file."""
-    with open(path, "rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _verify(name: str, digest: str, checksums: Path, accept_unknown: bool, say: Callable[[str], None]) -> None:

@@ -38,6 +38,7 @@ from proda_lib.datasets.install import CHARADES_CLASSES, charades_folder
 from proda_lib.datasets.own_content import Content
 from proda_lib.datasets.report import Report
 from proda_lib.errors import DataError
+from proda_lib.files import write_atomically
 from proda_lib.graph import SceneGraph
 from proda_lib.paths import data_root
 from proda_lib.vocabulary import Vocabulary
@@ -84,8 +85,6 @@ def write_own(graph: SceneGraph, path: str | os.PathLike) -> None:
     Raises:
         DataError: an edge has no opposite, or one with other relations: the format cannot hold this.
     """
-    from proda_lib.models.saved import write_atomically  # it loads torch, which reading does not need
-
     content = _as_json(graph)
     try:
         text = json.dumps(content, indent=1, ensure_ascii=False, allow_nan=False) + "\n"

@@ -31,8 +31,8 @@ from proda_lib.errors import DataError
 from proda_lib.features.clip import BATCH, ClipEncoder, ahead, pictures_of, with_features
 from proda_lib.features.film import Picture
 from proda_lib.features.video import read_frames
+from proda_lib.files import write_atomically
 from proda_lib.graph import SceneGraph
-from proda_lib.models.saved import write_atomically
 
 __all__ = ["check_charades", "prepare_charades"]
 

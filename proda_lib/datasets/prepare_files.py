@@ -14,10 +14,11 @@ from tqdm import tqdm
 
 from proda_lib.datasets.action_genome import read_action_genome
 from proda_lib.datasets.action_genome_files import load_dict
-from proda_lib.datasets.install import CHARADES_CLASSES, CHARADES_CSVS, sha256
+from proda_lib.datasets.install import CHARADES_CLASSES, CHARADES_CSVS
 from proda_lib.datasets.report import Report
 from proda_lib.errors import DataError
 from proda_lib.features.video import numbered, probe
+from proda_lib.files import sha256
 from proda_lib.graph import SceneGraph
 
 CSVS = dict(zip(("train", "test"), CHARADES_CSVS, strict=True))

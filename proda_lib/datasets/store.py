@@ -30,7 +30,6 @@ import pyarrow as pa
 from jaxtyping import Float
 from safetensors.numpy import save
 
-from proda_lib.datasets.install import sha256
 from proda_lib.datasets.store_files import (
     ABOUT,
     FORMAT,
@@ -47,8 +46,8 @@ from proda_lib.datasets.store_files import (
 )
 from proda_lib.datasets.stored_features import StoredFeatures
 from proda_lib.errors import DataError
+from proda_lib.files import sha256, write_atomically
 from proda_lib.graph import SceneGraph
-from proda_lib.models.saved import write_atomically
 from proda_lib.vocabulary import Vocabulary
 
 SHARD_BYTES = 32 * 2**20  #: a shard is closed when the features of its videos are at least this large,
@@ -151,7 +150,6 @@ class StoreWriter:
                 row[first] = start
         arrow, features = (self.folder / f"{name}.{kind}" for kind in KINDS)
         write_atomically(arrow, lambda path: write_arrow(path, self._rows))
-        # Not save_file: it writes to a file of its own first, which a kill leaves behind.
         write_atomically(features, lambda path: path.write_bytes(save(tensors)))
         counts = {"videos": len(self._rows), **{kind: len(rows) for kind, rows in tensors.items()}}
         sums = dict(zip(KINDS, map(sha256, (arrow, features)), strict=True))

@@ -44,7 +44,7 @@ from proda_lib.evaluation.prompt_only import (
 )
 from proda_lib.evaluation.protocols import none_questions, partition_questions, recognition, self_questions
 from proda_lib.evaluation.robustness import robustness
-from proda_lib.models.saved import write_atomically
+from proda_lib.files import write_atomically
 from proda_lib.paths import data_root, results_root
 from proda_lib.specification import one_hot, specification_length
 from proda_lib.training import runs

@@ -36,8 +36,8 @@ from proda_lib.datasets.cad120_files import ACTIONS, OBJECTS, VOCABULARY, read_v
 from proda_lib.datasets.registry import data_version, installed
 from proda_lib.errors import DataError
 from proda_lib.evaluation.charades import average_precision
+from proda_lib.files import write_atomically
 from proda_lib.graph import SceneGraph
-from proda_lib.models.saved import write_atomically
 from proda_lib.paths import results_root
 
 Folds = list[tuple[tuple[str, ...], tuple[str, ...]]]

@@ -16,7 +16,7 @@ from jaxtyping import Bool, Float, Int
 
 from proda_lib.evaluation.grid import Recorded
 from proda_lib.evaluation.report import Table
-from proda_lib.models.saved import write_atomically
+from proda_lib.files import write_atomically
 from proda_lib.paths import results_root
 from proda_lib.training.runs import Run
 

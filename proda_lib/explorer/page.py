@@ -16,9 +16,9 @@ from matplotlib.colors import to_hex
 from proda_lib.errors import RecipeError
 from proda_lib.evaluation.report import Text, setting
 from proda_lib.explorer.precompute import precompute
+from proda_lib.files import write_atomically
 from proda_lib.graph import SceneGraph
 from proda_lib.models.proda import ProDA
-from proda_lib.models.saved import write_atomically
 from proda_lib.plotting import style
 from proda_lib.training.runs import Run
 

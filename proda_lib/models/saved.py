@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
 import json
 import os
@@ -11,29 +10,12 @@ from typing import Self
 
 import torch
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file, save
 from torch import nn
 
-from proda_lib.errors import CheckpointError, DataError, RecipeError
+from proda_lib.errors import CheckpointError, RecipeError
+from proda_lib.files import write_atomically
 from proda_lib.models.config import ModelConfig
-
-
-def write_atomically(path: Path, write) -> None:
-    """Call ``write(partial path)``, flush to disk, and only then give the file its name.
-
-    Raises:
-        DataError: the disk is full, or the file cannot be written there; what stood under the name stays.
-    """
-    partial = path.with_name(f"{path.name}.partial{os.getpid()}")
-    try:
-        write(partial)
-        with open(partial, "rb+") as file:
-            os.fsync(file.fileno())
-        os.replace(partial, path)
-    except (OSError, SafetensorError) as error:
-        with contextlib.suppress(OSError):
-            partial.unlink(missing_ok=True)  # it takes room that may be what is missing
-        raise DataError(path, "writing", error, "a folder that can be written, with room on its disk") from error
 
 
 class SavedModel(nn.Module):
@@ -47,7 +29,7 @@ class SavedModel(nn.Module):
         folder.mkdir(parents=True, exist_ok=True)
         weights = {name: tensor.detach().cpu().contiguous() for name, tensor in self.state_dict().items()}
         config = {"model": type(self).__name__, **dataclasses.asdict(self.config)}
-        write_atomically(folder / "model.safetensors", lambda path: save_file(weights, path))
+        write_atomically(folder / "model.safetensors", lambda path: path.write_bytes(save(weights)))
         write_atomically(folder / "config.json", lambda path: path.write_text(json.dumps(config, indent=2) + "\n"))
 
     @classmethod

@@ -16,7 +16,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from proda_lib.errors import CheckpointError, RecipeError
-from proda_lib.models.saved import SavedModel, write_atomically
+from proda_lib.files import write_atomically
+from proda_lib.models.saved import SavedModel
 from proda_lib.vocabulary import Vocabulary
 
 if TYPE_CHECKING:  # a run knows models, not the other way round

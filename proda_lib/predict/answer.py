@@ -18,8 +18,8 @@ from proda_lib.errors import DataError
 from proda_lib.evaluation.explain import Answer
 from proda_lib.evaluation.localization import found_segments
 from proda_lib.features.film import Picture
+from proda_lib.files import write_atomically
 from proda_lib.graph import SceneGraph
-from proda_lib.models.saved import write_atomically
 from proda_lib.nn.readout import localization_score
 from proda_lib.plotting.graphs import slot_names
 

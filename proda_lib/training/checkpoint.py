@@ -10,11 +10,11 @@ from pathlib import Path
 
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
+from safetensors.torch import save
 from torch import Tensor, nn
 
 from proda_lib.errors import CheckpointError
-from proda_lib.models.saved import write_atomically
+from proda_lib.files import write_atomically
 
 
 def _optimizer_tensors(optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
@@ -42,7 +42,8 @@ def save_checkpoint(
     if torch.cuda.is_available():
         tensors["rng/cuda"] = torch.cuda.get_rng_state()
     tensors = {name: value.detach().cpu().clone().contiguous() for name, value in tensors.items()}
-    write_atomically(path, lambda partial: save_file(tensors, partial, {"state": json.dumps(state)}))
+    data = save(tensors, {"state": json.dumps(state)})
+    write_atomically(path, lambda partial: partial.write_bytes(data))
 
 
 def read_checkpoint(path: Path, recipe_hash: str) -> tuple[dict, dict[str, Tensor]]:

@@ -30,13 +30,14 @@ from pathlib import Path
 import numpy as np
 import torch
 from filelock import FileLock
-from safetensors.numpy import load_file, save_file
+from safetensors.numpy import load_file, save
 
 import proda_lib
 from proda_lib.datasets.registry import Split, data_version, load_splits
 from proda_lib.distributed import any_process, processes, rank
 from proda_lib.errors import CheckpointError, DataError
-from proda_lib.models.saved import SavedModel, write_atomically
+from proda_lib.files import write_atomically
+from proda_lib.models.saved import SavedModel
 from proda_lib.models.shipped import shipped_version
 from proda_lib.paths import project_root, results_root, runs_root
 from proda_lib.training.outcome import fit_and_score, make_fabric, score_folder, summarise
@@ -239,7 +240,7 @@ def _make(recipe: Recipe, folder: Path, device: str, fabric) -> None:
 
 def _write_run(folder: Path, record: dict, kept: dict[str, np.ndarray]) -> None:
     scores = {name: np.ascontiguousarray(value) for name, value in kept.items()}
-    write_atomically(folder / "scores.safetensors", lambda path: save_file(scores, path))
+    write_atomically(folder / "scores.safetensors", lambda path: path.write_bytes(save(scores)))
     _write_json(folder / "record.json", record)
 
 

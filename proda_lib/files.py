@@ -1,0 +1,39 @@
+"""Files that are there whole or not at all, and their checksums."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from proda_lib.errors import DataError
+
+
+def write_atomically(path: Path, write: Callable[[Path], Any]) -> None:
+    """Call ``write(partial path)``, flush to disk, and only then give the file its name.
+
+    ``write`` must keep to that path. So tensors go through ``safetensors``' ``save``, which gives bytes: its
+    ``save_file`` writes to a file with a name of its own first, which a kill would leave behind.
+
+    Raises:
+        DataError: the disk is full, or the file cannot be written there; what stood under the name stays.
+    """
+    partial = path.with_name(f"{path.name}.partial{os.getpid()}")
+    try:
+        write(partial)
+        with open(partial, "rb+") as file:
+            os.fsync(file.fileno())
+        os.replace(partial, path)
+    except OSError as error:
+        with contextlib.suppress(OSError):
+            partial.unlink(missing_ok=True)  # it takes room that may be what is missing
+        raise DataError(path, "writing", error, "a folder that can be written, with room on its disk") from error
+
+
+def sha256(path: Path) -> str:
+    """Checksum of a file."""
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
