@@ -148,6 +148,11 @@ def is_partial(path: Path) -> bool:
     return ".partial" in path.name
 
 
+def files_in(folder: Path) -> set[str]:
+    """Every file, by its path in the folder."""
+    return {str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file()}
+
+
 def broken_files(folder: Path, pattern: str) -> list[str]:
     """Files under a final name that cannot be read whole."""
     bad = []
@@ -172,7 +177,7 @@ class Moments:
         killed: kills; ``ended_before``: moments that came after the work's end, and were drawn again.
         lost: results that differ, in any file under a final name, from those of work that was left in peace.
         broken: kills that left a broken file under a final name.
-        left_over: kills after which a half-written file, under its own name, is still there when the work is done.
+        left_over: kills after which, when the work is done, a file is there that work in peace does not leave.
     """
 
     killed: int = 0
@@ -197,7 +202,7 @@ def kill_at_random(work: Work, moments: int, seed: int, progress: Callable[[], o
         if finish(start(lambda: work.do(Path(folder)))) != 0:
             raise RuntimeError(f"{work.name} ended with an error even in peace")
         length = time.monotonic() - clock
-        expected = work.result(Path(folder))
+        expected, there = work.result(Path(folder)), files_in(Path(folder))
     while found.killed < moments and found.ended_before < 5 * moments:
         with tempfile.TemporaryDirectory() as name:
             folder = Path(name)
@@ -217,7 +222,7 @@ def kill_at_random(work: Work, moments: int, seed: int, progress: Callable[[], o
                 found.lost += 1
                 how = "another result" if code == 0 else f"exit code {code}"
                 found.messages.append(f"after kill {found.killed}: {how}")
-            if left := [path.name for path in folder.rglob("*") if is_partial(path)]:
+            if left := sorted(files_in(folder) - there):
                 found.left_over += 1
                 found.messages.append(f"left over: {', '.join(left)}")
         progress()

@@ -100,7 +100,7 @@ def killed_table(record: dict) -> Table:
             "kills": found["killed"],
             "another result afterwards": found["lost"],
             "broken file under a final name": found["broken"],
-            "half-written file left beside": found["left_over"],
+            "file left over at the end": found["left_over"],
         }
         for work, found in record["killed"].items()
     }
@@ -126,7 +126,7 @@ def findings(record: dict) -> Text:
         f"Hostile files: {refused} of {files} were refused.",
         f"Damaged inputs: {total:,}, of which {bad} ended in anything but a value or a clear error.",
         f"Kills: after {kills}, {losses} results differed from those of a run left in peace, {broken} left a broken "
-        f"file under a final name, and {left} left a half-written file under a name of its own that was never removed.",
+        f"file under a final name, and {left} left a file that was still there when all was done.",
         f"Full disks: in {whole} of {len(disks)} tries the error was clear, and what was there before stayed whole.",
         f"Two processes asked for the same run: it was made {run['made']} time(s), and {got} of "
         f"{len(run['exit codes'])} got it. A second writer of a store was {store['outcome']}.",
