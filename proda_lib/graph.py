@@ -181,6 +181,13 @@ class SceneGraph:
             frames = ((np.arange(count) + 0.5) * T / count).astype(np.int64)
         return self.take_frames(frames)
 
+    def window(self, count: int, rng: np.random.Generator | None = None) -> SceneGraph:
+        """Every second one of at most ``2 count`` neighbouring frames: at a random place with ``rng``, else central."""
+        length = min(self.num_frames, 2 * count)
+        places = self.num_frames - length + 1
+        start = (places - 1) // 2 if rng is None else int(rng.integers(places))
+        return self.take_frames(np.arange(start, start + length, 2))
+
     def multi_hot(self) -> Bool[np.ndarray, "C"]:
         """The labels as a vector of length C."""
         hot = np.zeros(len(self.vocabulary.actions), dtype=bool)

@@ -51,7 +51,7 @@ def test_a_record_from_before_the_settings_is_read():
            if name not in RELEASED or name in ("norm", "warmup", "head_m")}  # fmt: skip
     assert read_recipe({**old, "preset": "paper"}) == RECIPE
     released = read_recipe({**old, "preset": "released"})
-    rest = {"warmup": RECIPE.warmup, "head_m": "keep"}  # no preset touched them then
+    rest = {"warmup": RECIPE.warmup, "head_m": "keep", "window": False}  # no preset touched them then
     assert released == dataclasses.replace(make_recipe("smoke", preset="released"), **rest)
     assert read_recipe(dataclasses.asdict(released)) == released
 
@@ -90,6 +90,27 @@ def test_redraw(graphs, redraw):
     assert not any(same) if redraw else all(same)
     frames = [np.array_equal(a[0].times, b[0].times) for a, b in zip(first, second, strict=True)]
     assert not all(frames), "frames are drawn afresh either way"
+
+
+def test_the_window(graphs):
+    recipe = dataclasses.replace(RECIPE, window=True, frames=4)
+    assert data.evaluation_videos(graphs, RECIPE) == graphs
+    for graph, seen in zip(graphs, data.evaluation_videos(graphs, recipe), strict=True):
+        first = (graph.num_frames - 8) // 2
+        np.testing.assert_array_equal(seen.times, graph.times[first : first + 8 : 2])
+    starts = []
+    for epoch in range(30):
+        for (video, _), (seen, _) in zip((rows := data.EpochRows(graphs, recipe, epoch)).items, rows, strict=True):
+            place = np.searchsorted(graphs[video].times, seen.times)
+            assert np.diff(place).tolist() == [2, 2, 2]
+            starts.append((place[0], place[0] + 8 - graphs[video].num_frames))
+    assert min(start for start, _ in starts) == 0 and max(end for _, end in starts) == 0, "from one end to the other"
+
+
+def test_a_short_video_has_its_second_frames_repeated(graphs):
+    short = graphs[0].take_frames(np.arange(5))
+    seen = data.EpochRows([short], dataclasses.replace(RECIPE, window=True, frames=4), 0)[0][0]
+    np.testing.assert_array_equal(seen.times, short.times[[0, 2, 2, 4]])
 
 
 def test_long_videos(graphs):

@@ -67,6 +67,8 @@ class EpochRows(Dataset):
         saps = draw_specifications(graph, recipe, rng) if self.questions is None else self.questions[video]
         saps = saps[rng.permutation(len(saps))][visit * recipe.specs_per_video : (visit + 1) * recipe.specs_per_video]
         frames = np.random.default_rng([*rng.integers(2**31, size=2), self.epoch, visit])
+        if recipe.window:
+            graph, frames = graph.window(recipe.frames, frames), None
         return graph.sample_frames(recipe.frames, frames), saps
 
 
@@ -143,6 +145,11 @@ def first_share(graphs: Sequence[SceneGraph], share: float, seed: int) -> list[S
     """A random share of the videos, at least one, in their order; a smaller share is inside a larger one."""
     chosen = np.random.default_rng([seed, 78]).permutation(len(graphs))[: max(1, round(share * len(graphs)))]
     return [graphs[i] for i in sorted(chosen)]
+
+
+def evaluation_videos(graphs: Sequence[SceneGraph], recipe: Recipe) -> list[SceneGraph]:
+    """What an evaluation sees of the videos: all of them, or their central windows."""
+    return [graph.window(recipe.frames) for graph in graphs] if recipe.window else list(graphs)
 
 
 def split_validation(

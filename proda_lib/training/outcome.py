@@ -28,7 +28,7 @@ from proda_lib.graph import SceneGraph
 from proda_lib.memory import keep_freed_memory
 from proda_lib.models.saved import SavedModel
 from proda_lib.specification import specification_length
-from proda_lib.training.data import first_share, split_validation
+from proda_lib.training.data import evaluation_videos, first_share, split_validation
 from proda_lib.training.recipe import Recipe
 from proda_lib.training.stages import MODELS, train
 
@@ -74,6 +74,7 @@ def fit_and_score(
     kept, judged_on = split.train, split.test
     if recipe.select == "validation":
         kept, judged_on = split_validation(split.train, recipe.seed)
+        judged_on = evaluation_videos(judged_on, recipe)
     if recipe.train_share < 1:  # of what is trained on; the videos that pick the epoch are the same for every share
         kept = first_share(kept, recipe.train_share, recipe.seed)
         split = dataclasses.replace(split, train=kept)

@@ -48,8 +48,9 @@ DATASET_PROFILES: dict[str, dict[str, dict]] = {"cad120": _CAD120, "cad120_clips
 
 #: The released code, where it departs from the text; the settings are :class:`~proda_lib.training.recipe.Recipe`'s. Its
 #: batches of random (video, specification) pairs are ``specs_per_video=1`` and stay out of this, for a step then costs
-#: another encoder pass for each pair. Its window of at most 32 annotated frames is no option.
+#: another encoder pass for each pair.
 RELEASED: dict = {
+    "window": True,
     "norm": "vgnorm_released",
     "wiring": "released",
     "fusion_mlp": True,

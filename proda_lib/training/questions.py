@@ -13,6 +13,7 @@ from proda_lib.evaluation.protocols import batches
 from proda_lib.graph import SceneGraph
 from proda_lib.models.proda import ProDA
 from proda_lib.specification import nested_best, specification_length
+from proda_lib.training.data import evaluation_videos
 from proda_lib.training.recipe import Recipe
 
 
@@ -29,5 +30,5 @@ def own_questions(
             found.append(model.unprompted(batch, model.encode(batch)).logits.float().cpu().numpy())
         return np.concatenate(found)
 
-    a_m = np.concatenate(each_its_part(graphs, answers))
+    a_m = np.concatenate(each_its_part(evaluation_videos(graphs, recipe), answers))
     return nested_best(a_m, specification_length(a_m.shape[1], recipe.spec_length))

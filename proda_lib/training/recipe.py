@@ -44,6 +44,8 @@ class Recipe:
             :class:`~proda_lib.datasets.transforms.Changes`; all of these in training and test).
         scenario: 1..5, training and test videos from different scenes (table 10). ``scene_bias``: how much the actions
             depend on the scene (world only).
+        frames: N. ``window``: True takes them from a window of at most 2N annotated frames with stride 2, at a random
+            place in training and central in evaluation, instead of from the whole video (:meth:`SceneGraph.window`).
         width ... graph_supervision: see :class:`ModelConfig`.
         spec_length: K. ``specs_per_video``: S, specifications of a video in a batch. ``batch_videos``: videos a batch.
         accumulate: a batch goes through in so many parts, one after the other, and their gradients are averaged: less
@@ -84,6 +86,7 @@ class Recipe:
     scenario: int = 0
     scene_bias: float = 0.5
     frames: int = 16
+    window: bool = False
     width: int = 768
     heads: int = 12
     layers: int = 3
@@ -195,7 +198,7 @@ def read_recipe(settings: dict) -> Recipe:
     preset = settings.pop("preset")
     if preset not in PRESETS:
         raise RecipeError(f"recipe: preset: found {preset!r}, expected one of {tuple(PRESETS)}")
-    stood_for = {name: value for name, value in PRESETS[preset].items() if name not in ("warmup", "head_m")}
+    stood_for = {name: value for name, value in PRESETS[preset].items() if name not in ("warmup", "head_m", "window")}
     _known(settings)
     return Recipe(**settings | stood_for)
 

@@ -40,6 +40,7 @@ from proda_lib.files import write_atomically
 from proda_lib.models.saved import SavedModel
 from proda_lib.models.shipped import shipped_version
 from proda_lib.paths import project_root, results_root, runs_root
+from proda_lib.training.data import evaluation_videos
 from proda_lib.training.outcome import fit_and_score, make_fabric, score_folder, summarise
 from proda_lib.training.recipe import NETWORK_NAMES, NUMERICS, Recipe, read_recipe
 from proda_lib.training.stages import MODELS
@@ -245,8 +246,9 @@ def _write_run(folder: Path, record: dict, kept: dict[str, np.ndarray]) -> None:
 
 
 def _splits(recipe: Recipe) -> list[Split]:
-    return load_splits(recipe.dataset, recipe.train_videos, recipe.test_videos, recipe.changes, recipe.seed,
-                       recipe.scenario, recipe.scene_bias)  # fmt: skip
+    splits = load_splits(recipe.dataset, recipe.train_videos, recipe.test_videos, recipe.changes, recipe.seed,
+                         recipe.scenario, recipe.scene_bias)  # fmt: skip
+    return [dataclasses.replace(split, test=evaluation_videos(split.test, recipe)) for split in splits]
 
 
 def _write_json(path: Path, content: dict) -> None:
