@@ -148,7 +148,7 @@ def first_share(graphs: Sequence[SceneGraph], share: float, seed: int) -> list[S
 
 
 def evaluation_videos(graphs: Sequence[SceneGraph], recipe: Recipe) -> list[SceneGraph]:
-    """What an evaluation sees of the videos: all of them, or their central windows."""
+    """What an evaluation sees of the videos: all of each, or its central window."""
     return [graph.window(recipe.frames) for graph in graphs] if recipe.window else list(graphs)
 
 
