@@ -7,6 +7,11 @@ import re
 from collections.abc import Sequence
 
 
+def plain(name: str) -> str:
+    """A name without the accidents of writing: "Open_door " and "open door" are the same."""
+    return " ".join(name.replace("_", " ").split()).casefold()
+
+
 def nearest_names(name: str, names: Sequence[str], count: int = 5) -> str:
     """The names most like ``name``, for an error message: "nearest: 'a', 'b'", or how many there are.
 

@@ -119,6 +119,10 @@ def test_names_with_commas_and_repeats():
     vocabulary = dataclasses.replace(VOCABULARY, actions=("a, b", *VOCABULARY.actions[1:]))
     predictor = Predictor(make_model(), vocabulary)
     assert predictor.numbers("a, b").tolist() == [0]
+    other = Predictor(make_model(), dataclasses.replace(VOCABULARY, actions=("Hold", "hold", *VOCABULARY.actions[2:])))
+    assert other.numbers("hold, Hold, hold").tolist() == [1, 0]
+    assert predictor.numbers("Open door, raise_CUP").tolist() == [VOCABULARY.actions.index(name) for name in
+                                                                  ("open_door", "raise_cup")]  # fmt: skip
     assert predictor.numbers(" hold_book,hold_book ").tolist() == [VOCABULARY.actions.index("hold_book")]
 
 

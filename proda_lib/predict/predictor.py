@@ -19,7 +19,7 @@ from proda_lib.features.video import read_frames
 from proda_lib.graph import SceneGraph
 from proda_lib.models.proda import ProDA
 from proda_lib.models.shipped import read_record, read_vocabulary, shipped_model
-from proda_lib.names import nearest_names
+from proda_lib.names import nearest_names, plain
 from proda_lib.predict.answer import THETA, Prediction
 from proda_lib.predict.inputs import NO_RELATIONS, detected, in_vocabulary, read_graph, with_visual
 from proda_lib.specification import one_hot
@@ -122,18 +122,27 @@ class Predictor:
                           self.name, self.about, [*notes, *more])  # fmt: skip
 
     def numbers(self, actions: str | Sequence[str]) -> np.ndarray:
-        """Numbers of the actions with these names, in the order asked, each once; see :meth:`__call__`."""
-        known = self.vocabulary.actions
+        """Numbers of the actions with these names, in the order asked, each once; see :meth:`__call__`.
+
+        Capitals do not matter, and "open door" is "open_door".
+        """
+        names = self.vocabulary.actions
+        known = {plain(name): number for number, name in enumerate(names)}
+        known |= {name: number for number, name in enumerate(names)}  # as it is written goes first
+
+        def number(name: str) -> int | None:
+            return known.get(name.strip(), known.get(plain(name)))
+
         if isinstance(actions, str):
-            actions = [actions] if actions in known else actions.split(",")
-        names = list(dict.fromkeys(name.strip() for name in actions if name.strip()))
-        if not names:
-            raise DataError("predict", "actions", "none", f"at least one of the model's {len(known)} actions")
-        for name in names:
-            if name not in known:
-                expected = f"an action of the model ({self.vocabulary.name}); {nearest_names(name, known)}"
+            actions = [actions] if number(actions) is not None else actions.split(",")
+        asked = {name.strip(): number(name) for name in actions if name.strip()}
+        if not asked:
+            raise DataError("predict", "actions", "none", f"at least one of the model's {len(names)} actions")
+        for name, found in asked.items():
+            if found is None:
+                expected = f"an action of the model ({self.vocabulary.name}); {nearest_names(name, names)}"
                 raise DataError("predict", "actions", repr(name), expected)
-        return np.array([known.index(name) for name in names])
+        return np.array(list(dict.fromkeys(asked.values())))
 
     @torch.no_grad()
     def _without_prompt(self, graph: SceneGraph) -> np.ndarray:
