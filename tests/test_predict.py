@@ -173,7 +173,7 @@ def test_detected_graph(predictor, film, tmp_path):
         answer.scores.loc[ASKED, "a_s"].tolist(), abs=1e-5)  # fmt: skip
 
 
-def test_a_folder_of_pictures_is_a_film(predictor, film, graph, tmp_path):
+def test_a_folder_of_pictures_is_a_film(predictor, film, tmp_path):
     from PIL import Image
 
     for number, picture in enumerate(read_frames(film, numbers=range(1, 61)), 1):

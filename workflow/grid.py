@@ -14,6 +14,7 @@ from pathlib import Path
 import nbformat
 
 from proda_lib.evaluation.tables import by_page
+from proda_lib.files import sha256
 from proda_lib.training import runs
 from proda_lib.training.recipe import Recipe, command
 
@@ -71,7 +72,7 @@ class Plan:
 
 def digest(path: Path) -> str:
     """First digits of a file's SHA-256, "" if there is none."""
-    return hashlib.sha256(path.read_bytes()).hexdigest()[:12] if path.exists() else ""
+    return sha256(path)[:12] if path.exists() else ""
 
 
 def records(names: Iterable[str]) -> dict[str, str]:

@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-import hashlib
 import json
 import multiprocessing
 import time
@@ -44,7 +43,7 @@ from proda_lib.evaluation.prompt_only import (
 )
 from proda_lib.evaluation.protocols import none_questions, partition_questions, recognition, self_questions
 from proda_lib.evaluation.robustness import robustness
-from proda_lib.files import write_atomically
+from proda_lib.files import sha256, write_atomically
 from proda_lib.paths import data_root, results_root
 from proda_lib.specification import one_hot, specification_length
 from proda_lib.training import runs
@@ -91,7 +90,7 @@ def read_labels(folder: Path | None = None) -> CharadesLabels:
                         f"more than {MAX_LABELS} labels": len(videos) - len(used) - without}  # fmt: skip
         parts.append(used)
     files = (*CHARADES_CSVS, CHARADES_CLASSES)
-    checksums = {name: hashlib.sha256((folder / name).read_bytes()).hexdigest() for name in files}
+    checksums = {name: sha256(folder / name) for name in files}
     return CharadesLabels(*parts, counts, checksums)
 
 

@@ -9,14 +9,13 @@ README.md                         the model card, written from the record
 from __future__ import annotations
 
 import dataclasses
-import hashlib
 import json
 import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from proda_lib.errors import CheckpointError, RecipeError
-from proda_lib.files import write_atomically
+from proda_lib.files import sha256, write_atomically
 from proda_lib.models.saved import SavedModel
 from proda_lib.vocabulary import Vocabulary
 
@@ -44,8 +43,7 @@ def shipped_model() -> Path:
 
 def shipped_version() -> str:
     """First digits of the SHA-256 of the shipped weights."""
-    with open(shipped_model() / "model.safetensors", "rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()[:12]
+    return sha256(shipped_model() / "model.safetensors")[:12]
 
 
 def make_shipped(run: Run, folder: str | os.PathLike, control: Run | None = None, fold: int = 0) -> Path:
