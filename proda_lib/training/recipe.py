@@ -189,18 +189,16 @@ class Recipe:
 def read_recipe(settings: dict) -> Recipe:
     """The recipe that a run's record holds; settings that are newer than the record have their defaults.
 
-    Records from before the differences were settings of their own name a "preset", which stood for most of them.
+    Older records also name a "preset", which can only be "paper".
 
     Raises:
         RecipeError: a setting that does not exist or has a wrong value.
     """
-    settings = {"preset": "paper", **settings}
-    preset = settings.pop("preset")
-    if preset not in PRESETS:
-        raise RecipeError(f"recipe: preset: found {preset!r}, expected one of {tuple(PRESETS)}")
-    stood_for = {name: value for name, value in PRESETS[preset].items() if name not in ("warmup", "head_m", "window")}
+    settings = dict(settings)
+    if (preset := settings.pop("preset", "paper")) != "paper":
+        raise RecipeError(f"recipe: preset: found {preset!r}, expected 'paper' or none")
     _known(settings)
-    return Recipe(**settings | stood_for)
+    return Recipe(**settings)
 
 
 def parse_settings(settings: Sequence[str]) -> dict:
