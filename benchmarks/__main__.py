@@ -19,7 +19,7 @@ import torch
 from rich.console import Console
 from rich.table import Table
 
-from benchmarks.cases import FULL, NAMES, QUICK, WIDTHS, Row, scan_rows, step_rows
+from benchmarks.cases import FULL, NAMES, QUICK, QUICK_NAMES, WIDTHS, Row, scan_rows, step_rows
 from benchmarks.curves import TIMED, curve_config, curves, rooflines
 from benchmarks.measure import describe, has_bf16, matmul_rate
 from benchmarks.others import OTHERS, other_rows
@@ -57,7 +57,7 @@ def rates(device: str) -> dict[str, float]:
 
 def choose(pattern: str, quick: bool) -> set[str]:
     """The names that are asked for; a roofline also needs the rows that it takes its seconds from."""
-    known = NAMES if quick else ALL
+    known = QUICK_NAMES if quick else ALL
     wanted = {name for name in known if fnmatch(name, pattern) or fnmatch(name.split("@")[0], pattern)}
     if "roofline" in wanted:
         wanted |= {f"{name}@d{width}" for name in TIMED for width in WIDTHS}
@@ -91,7 +91,7 @@ def main() -> None:
     given = parser.parse_args()
     wanted = choose(given.only, given.quick)
     if not wanted:
-        expected = ", ".join(NAMES if given.quick else ALL)
+        expected = ", ".join(QUICK_NAMES if given.quick else ALL)
         parser.error(f"--only: found {given.only!r}, expected one of {expected}")
     keep_freed_memory()  # as training does; the yardsticks get it too
     console, plan, start = Console(), QUICK if given.quick else FULL, time.perf_counter()

@@ -88,6 +88,8 @@ SCANS: dict[str, tuple[str, str]] = {
     "scan_fair": ("fair_sparse", "ours_fair"),
 }
 NAMES = tuple(f"{name}@d{width}" for width in WIDTHS for name in (*STEPS, *SCANS))
+#: With --quick: all but the fair yardstick's steps at D = 768, which alone take half a minute.
+QUICK_NAMES = tuple(name for name in NAMES if not name.endswith("_fair@d768") or name.startswith("scan"))
 
 
 def ratio_row(name: str, size: str, reference: Sample, ours: Sample, scales: tuple[float, float], note: str) -> Row:

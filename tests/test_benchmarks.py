@@ -328,6 +328,13 @@ def test_the_command_writes_every_row(monkeypatch, tmp_path, capsys):
     assert written["machine"]["torch"] == torch.__version__ and str(Path.home()) not in json.dumps(written)
 
 
+def test_quick_has_both_yardsticks():
+    quick = command.choose("*", quick=True)
+    compared = ("train_step_sparse", "train_step_dense", "peak_memory", "scan", "matmul_fraction")
+    assert {f"{name}@d{width}" for name in compared for width in cases.WIDTHS} <= quick
+    assert {"train_step_sparse_fair@d256", "scan_fair@d768"} <= quick
+
+
 def test_only_names_rows_that_exist(monkeypatch, capsys):
     monkeypatch.setattr(sys, "argv", ["benchmarks", "--only", "train_step"])
     with pytest.raises(SystemExit):

@@ -21,6 +21,8 @@ import papermill
 import yaml
 from clean_notebook import clean
 
+from proda_lib.files import write_atomically
+
 ROOT = Path(__file__).resolve().parent.parent
 BOOK = ROOT / "book"
 SKIP = shutil.ignore_patterns("_build", ".ipynb_checkpoints", "__pycache__")
@@ -66,10 +68,7 @@ def executed_markers(profile: str, device: str) -> list[str]:
 
 
 def put(path: Path, text: str) -> None:
-    """Write beside, then rename: nothing half-written stands under a final name."""
-    partial = path.with_name(path.name + ".partial")
-    partial.write_text(text)
-    os.replace(partial, path)
+    write_atomically(path, lambda partial: partial.write_text(text, encoding="utf-8"))
 
 
 def execute(name: str, target: Path, work: Path, profile: str, device: str) -> bool:
