@@ -50,10 +50,10 @@ def record(recipe: Recipe, metrics: dict) -> None:
 @pytest.mark.parametrize("name", TABLES)
 def test_a_page_reads_what_is_there_and_names_what_is_not(empty, monkeypatch, name):
     monkeypatch.setattr(runs, "get", lambda *a: pytest.fail("a page of the grid must not train"))
-    rows = TABLES[name]("smoke", (0, 1))
+    rows = TABLES[name]("paper", (0, 1))
     first = next(iter(rows))
     record(rows[first][1], {"a_m": {"map": 12.5}})
-    found = grid.recorded(TABLES[name], "smoke", (0, 1))
+    found = grid.recorded(TABLES[name], "paper", (0, 1))
     assert [r.recipe.seed for r in found.runs[first]] == [1] and found.missing[first] == [rows[first][0]]
     assert str(grid.cell(found, first, "a_m/map")) == "12.5"
     assert str(grid.cell(found, first, "no such/metric")) == "–"
@@ -61,10 +61,26 @@ def test_a_page_reads_what_is_there_and_names_what_is_not(empty, monkeypatch, na
     assert "were not run yet" in found.note
 
 
-def test_without_runs_of_a_profile_the_reference_records_are_read_and_named(empty):
-    found = grid.recorded(tables.table03, "paper", (0,))
+@pytest.mark.parametrize("profile", ["paper", "quick"])
+def test_without_runs_of_a_profile_the_reference_records_are_read_and_named(empty, profile):
+    found = grid.recorded(tables.table03, profile, (0,))
+    assert f"Profile {profile} has no runs of these rows" in found.source
     assert "committed records of profile reference" in found.source
-    assert {r.recipe.profile for group in found.runs.values() for r in group} <= {"reference"}
+    assert {r.recipe.profile for group in found.runs.values() for r in group} == {"reference"}
+
+
+def test_a_small_profile_shows_its_own_runs_once_every_row_has_one(empty):
+    rows = tables.table04("quick", (0,))
+    *some, last = rows
+    for row in some:
+        record(rows[row][0], {})
+    found = grid.recorded(tables.table04, "quick", (0,))
+    assert "quick has no runs of some of these rows" in found.source
+    assert {r.recipe.profile for group in found.runs.values() for r in group} == {"reference"}
+    record(rows[last][0], {})
+    found = grid.recorded(tables.table04, "quick", (0,))
+    assert found.source.startswith("Profile quick, read") and not found.missing
+    assert {r.recipe.profile for group in found.runs.values() for r in group} == {"quick"}
 
 
 def all_recipes(profile: str) -> list[Recipe]:

@@ -12,6 +12,9 @@ from proda_lib.evaluation.tables import Rows
 from proda_lib.training import runs
 from proda_lib.training.recipe import Recipe, command
 
+#: Profiles that train what a page shows while the page is executed.
+SMALL = ("smoke", "quick")
+
 
 @dataclass(frozen=True)
 class Recorded:
@@ -50,12 +53,17 @@ def read(rows: Rows) -> Recorded:
 def recorded(
     table: Callable[..., Rows], profile: str, seeds: Sequence[int] = (0, 1, 2), dataset: str = "world"
 ) -> Recorded:
-    """Runs of this profile if there are any; else those of profile "reference", and ``source`` says so."""
+    """Runs of this profile if there are any, else those of profile "reference"; ``source`` says which.
+
+    The small profiles train a few rows on other pages: theirs are read only where every row has one.
+    """
     found = read(table(profile, seeds, dataset))
-    if any(found.runs.values()) or profile == "reference":
+    there = all if profile in SMALL else any
+    if there(found.runs.values()) or profile == "reference":
         return Recorded(found.runs, found.missing, f"Profile {profile}, read, not computed on this page.")
     instead = read(table("reference", seeds, dataset))
-    source = f"No run of profile {profile} is there: these are the committed records of profile reference."
+    which = "some of these rows" if any(found.runs.values()) else "these rows"
+    source = f"Profile {profile} has no runs of {which}: these are the committed records of profile reference."
     return Recorded(instead.runs, instead.missing, source)
 
 
@@ -63,7 +71,7 @@ def made_or_read(
     table: Callable[..., Rows], profile: str, seeds: Sequence[int], dataset: str = "world", device: str = "cpu"
 ) -> Recorded:
     """For the few pages that small profiles compute: "smoke" and "quick" train what is missing, others only read."""
-    if profile in ("smoke", "quick"):
+    if profile in SMALL:
         return Recorded(get_runs(table(profile, seeds, dataset), device), {}, f"Profile {profile}, computed here.")
     return recorded(table, profile, seeds, dataset)
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from proda_lib.training.recipe import RELEASED, Recipe, make_recipe
 
@@ -180,8 +180,8 @@ def differences(profile: str, seeds: Sequence[int] = (0,), dataset: str = "world
     """The paper's text and each difference of the released code alone, with the controls.
 
     A difference has a row where it can matter: "redraw" where a stage has several epochs; "long_videos" where videos
-    have more than K labels, which SSG-World's have not. Where the profile warms up anyway, the row "warmup" does not.
-    "specs_per_video" fills batches of the same size with random pairs of video and specification.
+    have more than K labels, which those of SSG-World and CAD-120 have not. Where the profile warms up anyway, the row
+    "warmup" does not. "specs_per_video" fills batches of the same size with random pairs of video and specification.
     """
     base = make_recipe(profile, dataset=dataset)
     rows: dict[str, dict] = {"paper": {}, **{name: {name: value} for name, value in RELEASED.items()}}
@@ -189,7 +189,7 @@ def differences(profile: str, seeds: Sequence[int] = (0,), dataset: str = "world
         rows["warmup"] = {"warmup": 0.0}
     if max(base.pretrain_epochs, base.posttrain_epochs) == 1:
         del rows["redraw"]
-    if dataset == "world":
+    if dataset in ("world", "cad120"):
         del rows["long_videos"]
     rows["specs_per_video"] = {"specs_per_video": 1, "batch_videos": base.batch_videos * base.specs_per_video}
     rows["prompt_only, absent_row"] = {"model": "prompt_only", "absent_row": True}
@@ -224,30 +224,35 @@ def _only(rows: Rows, name: str) -> Rows:
 def by_page(profile: str = "reference", seeds: Sequence[int] = (0, 1, 2)) -> dict[str, list[Recipe]]:
     """Every run that a page of the book shows, in the order in which they are worth making.
 
-    What is committed as a record, and nothing else is. Pages about one model take the first seed; so do the pages with
-    many variants (sweeps, the five scene splits, the differences of the code), or the grid would take days.
+    What is committed as a record, and nothing else is. CAD-120 is small, so whatever makes sense on it has all seeds.
+    Pages about one model take the first seed; so do the pages with many variants of SSG-World (sweeps, the five scene
+    splits, the differences of the code), or the grid would take days.
     """
     first = tuple(seeds)[:1]
+
+    def both(table: Callable[..., Rows]) -> list[Rows]:
+        return [table(profile, seeds), table(profile, seeds, "cad120")]
+
     pages: dict[str, list[Rows]] = {
         "data/world": [world_controls(profile, first)],
-        "results/table03": [table03(profile, seeds)],
+        "results/table03": both(table03),
         "results/cad120": [cad120(profile, seeds), cad120(profile, first, "cad120_clips")],
-        "audit/label_free": [label_free(profile, seeds)],
-        "results/table04": [table04(profile, seeds)],
-        "results/table05": [table05(profile, seeds)],
-        "results/table06": [robustness(profile, seeds)],
-        "results/table08": [localization(profile, seeds)],
+        "audit/label_free": both(label_free),
+        "results/table04": both(table04),
+        "results/table05": both(table05),
+        "results/table06": both(robustness),
+        "results/table08": both(localization),
         "figures/localization": [localization(profile, first)],
         "figures/separability": [_only(table03(profile, first), "DPM")],
         "figures/parsing": [_only(table03(profile, first), "DPM"), _only(table01(profile, first), "encoder_only")],
         "figures/explorer": [_only(table03(profile, first), "DPM")],
         "audit/prompt": [_only(table03(profile, seeds), "prompt_only"), _only(cad120(profile, seeds), "prompt_only")],
-        "results/table01": [table01(profile, seeds)],
+        "results/table01": both(table01),
         "results/table10": [domain_shift(profile, first)],
         "results/sweeps": [sweeps(profile, first)],
         "results/transfer": [transfer(profile, seeds)],
-        "audit/checklist": [selection(profile, seeds), selection(profile, seeds, "cad120")],
-        "paper_and_code": [presets(profile, first), differences(profile, first)],
+        "audit/checklist": both(selection),
+        "paper_and_code": [presets(profile, first), differences(profile, first), differences(profile, seeds, "cad120")],
     }
     found = {page: list(dict.fromkeys(r for rows in tables for recipes in rows.values() for r in recipes))
              for page, tables in pages.items()}  # fmt: skip
