@@ -8,6 +8,7 @@ python workflow/commit_records.py [--seeds 0 1 2] [--run NAME]
 """
 
 import argparse
+import itertools
 import sys
 
 from proda_lib.errors import DataError
@@ -22,8 +23,8 @@ PAIRED = {tables.table03: "DPM", tables.table04: "VGNorm", tables.table05: "⑤"
 def commit_paired(seeds: list[int]) -> None:
     """Measure the intervals that are missing; keep those whose runs are still in a table."""
     kept = {}
-    for table, base in PAIRED.items():
-        found = grid.read(table("reference", seeds)).runs
+    for (table, base), dataset in itertools.product(PAIRED.items(), ("world", "cad120")):
+        found = grid.read(table("reference", seeds, dataset)).runs
         for other in (row for row in found if row != base):
             kept |= paired.measured(found[base], found[other])
     paired.write(kept)

@@ -127,4 +127,6 @@ def table(found: Recorded, base: str, variants: Sequence[str]) -> Table:
             column.append(str(Interval(*entry)) if entry else "not measured")
     frame = pd.DataFrame(cells, index=pd.Index([f"{base} − {other}" for other in others], name="difference"))
     note = f"Points of mAP, mean over the seeds both have; in brackets 95 % of {SAMPLES} bootstrap samples of the test"
-    return Table(frame, f"{note} videos, with the trained weights as they are.")
+    folds = any(len(run.record["videos"]) > 1 for group in found.runs.values() for run in group)
+    which = "videos (of all folds, in one ranking)" if folds else "videos"
+    return Table(frame, f"{note} {which}, with the trained weights as they are.")

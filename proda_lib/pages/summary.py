@@ -35,10 +35,10 @@ def headline(seeds: Sequence[int]) -> Table:
 
 
 def summary(seeds: Sequence[int]) -> Table:
-    """A line a claim: the paper's number, ours, and the page that shows it."""
+    """A line a claim: the paper's number, ours by data set, and the page that shows it."""
 
-    def read(table: Callable[..., tables.Rows]) -> Recorded:
-        return grid.recorded(table, "reference", seeds)
+    def read(table: Callable[..., tables.Rows]) -> list[Recorded]:
+        return [grid.recorded(table, "reference", seeds, dataset) for dataset in ("world", "cad120")]
 
     lines = [
         *_orderings("DPM", ["SimplePrompt"], read(tables.table03), "table03"),
@@ -46,48 +46,47 @@ def summary(seeds: Sequence[int]) -> Table:
         *_orderings("⑤", ["①", "②", "③", "④"], read(tables.table05), "table05"),
         _shortcut(read(tables.table05)),
         *_against_controls(read(tables.label_free)),
-        *_audit(),
+        *_prompt_only(read(tables.table03)),
     ]
-    frame = pd.DataFrame(lines, columns=["claim or question", "paper", "here", "page"])
-    frame = frame.set_index("claim or question")
-    note = "mAP in percent, or points of it; same sign: seeds whose difference has the sign of the paper's. Paper:"
-    return Table(
-        frame, f"{note} Charades; here: SSG-World, unless a line says otherwise. –: no published control found."
-    )
+    columns = ["claim or question", "paper, Charades", "SSG-World", "CAD-120", "Charades' labels", "page"]
+    frame = pd.DataFrame(lines, columns=columns).set_index("claim or question")
+    note = "mAP in percent, or points of it; in brackets: seeds whose difference has the sign of the paper's."
+    return Table(frame, f"{note} Charades' labels: no video is needed to measure this. –: no number.")
 
 
 def _link(page: str, text: str) -> str:
     return f'<a href="{page}.html">{text}</a>'
 
 
-def _orderings(base: str, others: Sequence[str], found: Recorded, name: str) -> list[list[str]]:
+def _orderings(base: str, others: Sequence[str], found: Sequence[Recorded], name: str) -> list[list[str]]:
     paper, lines = paper_table(name), []
     for other in others:
         expected = paper[base, "a_t"].mean - paper[other, "a_t"].mean
-        ours = differences(found.runs[base], found.runs[other], "paper/both/a_t")
-        same = sum(value * expected > 0 for value in ours.values)
-        here = (
-            f"{Spread(ours.values, signed=True)} (same sign: {same} of {len(ours.values)})"
-            if ours.values
-            else "not run"
-        )
-        lines.append([f"a_t: {base} above {other}", f"{expected:+.2f}".replace("-", "−"), here,
+        here = [_same_sign(differences(f.runs[base], f.runs[other], "paper/both/a_t"), expected) for f in found]
+        lines.append([f"a_t: {base} above {other}", f"{expected:+.2f}".replace("-", "−"), *here, "–",
                       _link(f"results/{name}", f"table {int(name[-2:])}")])  # fmt: skip
     return lines
 
 
-def _shortcut(found: Recorded) -> list[str]:
-    paper, ours = paper_table("table05"), cell(found, "②", "a_m/map")
-    return ["a_m without margins: row ② (⑤)",
-            f"{paper['②', 'a_m']} ({paper['⑤', 'a_m']})", f"{ours} ({cell(found, '⑤', 'a_m/map')})",
+def _same_sign(ours: Spread, expected: float) -> str:
+    if not ours.values:
+        return "not run"
+    same = sum(value * expected > 0 for value in ours.values)
+    return f"{Spread(ours.values, signed=True)} ({same} of {len(ours.values)})"
+
+
+def _shortcut(found: Sequence[Recorded]) -> list[str]:
+    paper = paper_table("table05")
+    here = [f"{cell(f, '②', 'a_m/map')} ({cell(f, '⑤', 'a_m/map')})" for f in found]
+    return ["a_m without margins: row ② (⑤)", f"{paper['②', 'a_m']} ({paper['⑤', 'a_m']})", *here, "–",
             _link("results/table05", "table 5")]  # fmt: skip
 
 
-def _against_controls(found: Recorded) -> list[list[str]]:
+def _against_controls(found: Sequence[Recorded]) -> list[list[str]]:
     def line(claim: str, key: Key, control: str, other: Key, page: str, text: str) -> list[str]:
-        away = differences(found.runs["ProDA"], found.runs[control], key, other)
-        return [claim, "–", str(Spread(away.values, blank="not run", signed=True)),
-                _link(page, text)]  # fmt: skip
+        away = [differences(f.runs["ProDA"], f.runs[control], key, other) for f in found]
+        here = [str(Spread(values.values, blank="not run", signed=True)) for values in away]
+        return [claim, "–", *here, "–", _link(page, text)]
 
     free, table03 = "label_free/partition/a_s/map", ("results/table03", "table 3")
     return [
@@ -99,11 +98,13 @@ def _against_controls(found: Recorded) -> list[list[str]]:
     ]
 
 
-def _audit() -> list[list[str]]:
-    """On the real Charades test labels, without any video."""
+def _prompt_only(found: Sequence[Recorded]) -> list[list[str]]:
+    """a_t of the controls that see no video, beside ProDA's in the paper; also on the real Charades test labels."""
     metrics, quoted, lines = audit.recorded()["metrics"], paper_table("table03")["DPM", "a_t"], []
     for name in ("rule", "trained"):
-        values = Spread(tuple(float(entry[name]["both"]["a_t"]) for entry in metrics))
-        claim = f"a_t of prompt-only ({name}), Charades labels"
-        lines.append([claim, f"{quoted}, ProDA", str(values), _link("audit/prompt", "audit")])
+        key = f"{name}/both/a_t"
+        labels = Spread(tuple(float(entry[name]["both"]["a_t"]) for entry in metrics))
+        here = [str(cell(f, "prompt_only", key)) for f in found]
+        lines.append([f"a_t of prompt-only ({name})", f"{quoted}, ProDA", *here, str(labels),
+                      _link("audit/prompt", "audit")])  # fmt: skip
     return lines
