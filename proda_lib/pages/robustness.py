@@ -36,13 +36,13 @@ def cells(found: RunRows, group: str, kind: str) -> list[dict[str, dict[str, flo
 
 
 def label_counts(found: RunRows, kind: str) -> list[str]:
-    """Every L that the paper's table or a run has, in order."""
-    counts = {row for row, _ in paper_table(KINDS[kind])}
-    return sorted(counts.union(*(lines for group in SOURCES for lines in cells(found, group, kind))), key=int)
+    """Every L that the runs have, in order; without runs, every L of the paper's table."""
+    counts = {L for group in SOURCES for lines in cells(found, group, kind) for L in lines}
+    return sorted(counts or {row for row, _ in paper_table(KINDS[kind])}, key=int)
 
 
 def table(found: RunRows, kind: str) -> Table:
-    """paper | ours | controls, a line for each L: mean over i, and the deviation over i in a column of its own."""
+    """paper | ours | controls, a line for each L that is there: mean over i, and the deviation over i beside it."""
     name, counts = KINDS[kind], label_counts(found, kind)
     quoted, deviations = paper_table(name), paper_deviations(name)
     columns: dict[tuple[str, str], list[Spread]] = {
