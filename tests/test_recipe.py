@@ -7,13 +7,15 @@ import numpy as np
 import pytest
 import torch
 
-from proda_lib.datasets.registry import load_splits
+from proda_lib.datasets.registry import Split, load_splits
 from proda_lib.errors import DataError, RecipeError
 from proda_lib.evaluation import grid, tables
 from proda_lib.evaluation.protocols import evaluation_rows
+from proda_lib.models.config import ModelConfig
 from proda_lib.models.proda import ProDA
 from proda_lib.pages import paper_and_code
 from proda_lib.training import data, runs
+from proda_lib.training.outcome import fit_and_score, make_fabric
 from proda_lib.training.recipe import RELEASED, Recipe, command, make_recipe, parse_settings, read_recipe
 from proda_lib.training.stages import margins, pretrain_losses
 
@@ -142,6 +144,22 @@ def test_a_setting_of_the_loss_moves_its_own_terms_only(graphs, name, value, mov
     before, after = terms(graphs), terms(graphs, **{name: value})
     assert before.keys() == after.keys()
     assert {term for term in before if before[term] != after[term]} == moved
+
+
+@pytest.mark.parametrize("changes", [{"norm": "vgnorm_released"}, {"batch_loss": True}])
+def test_where_absent_slots_count_the_model_knows_the_largest_graph(graphs, tmp_path, changes):
+    def doubled(graph):
+        arrays = {name: np.concatenate([getattr(graph, name)] * 2, axis) for name, axis in
+                  (("classes", 0), ("boxes", 1), ("present", 1))}  # fmt: skip
+        return dataclasses.replace(graph, **arrays)
+
+    split = Split([doubled(g) for g in graphs[:6]], [doubled(g) for g in graphs[6:]])
+    slots = max(g.num_slots for g in split.train + split.test)
+    recipe = dataclasses.replace(RECIPE, **changes)
+    found, _ = fit_and_score(recipe, "", split, tmp_path, "cpu", make_fabric(recipe))
+    assert slots > ModelConfig.slots == ProDA(RECIPE.model_config(graphs[0].vocabulary)).config.slots
+    assert ProDA.from_pretrained(tmp_path / "model").config.slots == slots
+    assert np.isfinite(found.rows["paper"].a_t).all()
 
 
 def test_graph_supervision_adds_a_term(graphs):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -84,8 +85,10 @@ def fit_and_score(
         return _logistic(split), []
     folder.mkdir(parents=True, exist_ok=True)
     features = split.train[0].features
-    visual = 0 if features is None else features.shape[-1]
-    model, curves = train(recipe, recipe_hash, kept, judged_on, visual, folder, fabric,
+    visual, slots = 0 if features is None else features.shape[-1], 0
+    if recipe.norm == "vgnorm_released" or recipe.batch_loss:  # absent slots count
+        slots = max(graph.num_slots for graph in itertools.chain(split.train, split.test))
+    model, curves = train(recipe, recipe_hash, kept, judged_on, visual, slots, folder, fabric,
                           workers=4 if device.startswith("cuda") else 0,
                           after_pretrain=lambda model: save(model, folder / "pretrained"))  # fmt: skip
     save(model, folder / "model")

@@ -161,11 +161,16 @@ class Recipe:
             raise RecipeError(f"Recipe.train_share: found {self.train_share}, expected a share above 0, at most 1")
         _ = self.changes  # its shares are checked
 
-    def model_config(self, vocabulary: Vocabulary, visual: int = 0) -> ModelConfig:
-        """The model that this recipe trains on data with this vocabulary and width of visual features."""
+    def model_config(self, vocabulary: Vocabulary, visual: int = 0, slots: int = 0) -> ModelConfig:
+        """The model that this recipe trains on data with this vocabulary and width of visual features.
+
+        ``slots``: of the largest graph, if known. The released code's norm and loss count absent slots, and so have to
+        know how many there are: the paper's 10, or these if they are more.
+        """
         shared = {f.name: getattr(self, f.name) for f in dataclasses.fields(ModelConfig) if hasattr(self, f.name)}
         sizes = {"actions": len(vocabulary.actions), "objects": len(vocabulary.objects)}
-        shared.update(sizes, relations=len(vocabulary.relations), visual=visual)
+        sizes |= {"relations": len(vocabulary.relations), "slots": max(ModelConfig.slots, slots)}
+        shared.update(sizes, visual=visual)
         return ModelConfig(**shared)
 
     @property

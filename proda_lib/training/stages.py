@@ -143,7 +143,8 @@ def _first_stage(model: ProDA, recipe: Recipe) -> dict[str, nn.Module]:
 
 def train(
     recipe: Recipe, recipe_hash: str, graphs: Sequence[SceneGraph], judged_on: Sequence[SceneGraph], visual: int,
-    folder: Path, fabric, workers: int = 0, after_pretrain: Callable[[SavedModel], object] = lambda model: None,
+    slots: int, folder: Path, fabric, workers: int = 0,
+    after_pretrain: Callable[[SavedModel], object] = lambda model: None,
 ) -> tuple[SavedModel, list[dict]]:  # fmt: skip
     """Train the recipe's model; checkpoints go into ``folder`` and a second call continues where the first stopped.
 
@@ -153,7 +154,7 @@ def train(
     epochs, steps and videos a step as ProDA's first two.
 
     Args:
-        judged_on: the videos that pick the best epoch.
+        judged_on: the videos that pick the best epoch. ``visual``, ``slots``: see :meth:`Recipe.model_config`.
         fabric: a launched ``lightning_fabric.Fabric``.
         after_pretrain: called with ProDA between the two stages (tables 12 and 13 score it there).
 
@@ -162,7 +163,7 @@ def train(
     """
     graphs = trainable(graphs, recipe)
     torch.manual_seed(recipe.seed)
-    config: ModelConfig = recipe.model_config(graphs[0].vocabulary, visual)
+    config: ModelConfig = recipe.model_config(graphs[0].vocabulary, visual, slots)
     model = MODELS[recipe.model](config)
     if recipe.start:
         start_from(model, ProDA.from_pretrained(shipped_model()))
