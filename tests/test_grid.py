@@ -10,6 +10,7 @@ from pathlib import Path
 
 import nbformat
 import numpy as np
+import pandas as pd
 import pytest
 from grid import Plan, digest, shown
 from sklearn.metrics import average_precision_score
@@ -19,7 +20,7 @@ from proda_lib.cli import app
 from proda_lib.datasets.registry import NAMES
 from proda_lib.evaluation import grid, paired, tables
 from proda_lib.evaluation.charades import mean_average_precision
-from proda_lib.evaluation.report import paper_table
+from proda_lib.evaluation.report import Spread, Table, ordering, paper_table
 from proda_lib.training import runs
 from proda_lib.training.recipe import Recipe, command, make_recipe
 
@@ -140,6 +141,27 @@ def test_every_table_of_the_paper_is_there_as_numbers():
         table = paper_table(f"table{number:02d}")
         assert len(table) >= 3, number
     assert paper_table("table05")["②", "a_m"].mean == 8.03  # the row that everybody quotes
+
+
+@pytest.mark.parametrize("values, expected, words", [
+    ((), 1.0, "nothing to compare"),
+    ((0.5,), 1.0, "the same ordering as the paper's, with one seed"),
+    ((0.5,), -1.0, "the other ordering, with one seed"),
+    ((0.0, 0.0), 1.0, "no difference"),  # the same network twice is no reversal
+    ((0.1, 2.0), 1.0, "the paper's ordering holds with all 2 seeds"),
+    ((-0.1, -2.0), 1.0, "reversed with all 2 seeds"),
+    ((-0.1, 2.0, 0.0), 1.0, "the paper's ordering holds with 1 of 3 seeds"),
+    ((-0.1, 0.0), 1.0, "the paper's ordering holds with 0 of 2 seeds"),
+])  # fmt: skip
+def test_the_words_for_an_ordering(values, expected, words):
+    assert ordering(Spread(values), expected) == words
+
+
+def test_a_table_escapes_all_but_links():
+    frame = pd.DataFrame({"a": ["<b>", '<a href="x.html">x</a>']}, index=["<i>", '<a href="y.html">y</a>'])
+    shown = Table(frame)._repr_html_()
+    assert "&lt;b&gt;" in shown and "&lt;i&gt;" in shown
+    assert '<td><a href="x.html">x</a></td>' in shown and '<th scope="row"><a href="y.html">y</a></th>' in shown
 
 
 # --- paired differences -----------------------------------------------------------------------------------------------

@@ -80,9 +80,7 @@ class Table:
             head += f"<tr><th>{corner}</th>{cells}</tr>"
         names = [name if isinstance(name, str) else ": ".join(map(str, name)) for name in strings.index]
         body = "".join(
-            f'<tr><th scope="row">{html.escape(str(name))}</th>'
-            + "".join(f"<td>{cell if cell.startswith('<a ') else html.escape(cell)}</td>" for cell in row)
-            + "</tr>"
+            f'<tr><th scope="row">{_cell(name)}</th>' + "".join(f"<td>{_cell(cell)}</td>" for cell in row) + "</tr>"
             for name, row in zip(names, strings.to_numpy().tolist(), strict=True)
         )
         note = f'<p class="table-note">{html.escape(self.note)}</p>' if self.note else ""
@@ -90,6 +88,11 @@ class Table:
 
     def __repr__(self) -> str:
         return self.frame.map(str).to_string() + (f"\n{self.note}" if self.note else "")
+
+
+def _cell(text: str) -> str:
+    """Escaped, unless it is a link."""
+    return text if text.startswith("<a ") else html.escape(text)
 
 
 def _spans(names: Sequence[str]) -> list[tuple[str, int]]:
@@ -263,14 +266,18 @@ def compare(name: str, other: str, measure: str, difference: Spread, unit: str =
 def ordering(difference: Spread, expected: float) -> str:
     """Whether the sign of ``expected`` (the paper's difference) is that of ours, seed by seed."""
     count = len(difference.values)
-    same = sum(value * expected > 0 for value in difference.values)
+    same, other = (sum(sign * value * expected > 0 for value in difference.values) for sign in (1, -1))
     if not count:
         return "nothing to compare"
+    if not same and not other:
+        return "no difference"
     if count == 1:
         return "the same ordering as the paper's, with one seed" if same else "the other ordering, with one seed"
     if same == count:
         return f"the paper's ordering holds with all {count} seeds"
-    return f"the paper's ordering holds with {same} of {count} seeds" if same else f"reversed with all {count} seeds"
+    if other == count:
+        return f"reversed with all {count} seeds"
+    return f"the paper's ordering holds with {same} of {count} seeds"
 
 
 # --- the papers' numbers ----------------------------------------------------------------------------------------------

@@ -60,12 +60,12 @@ def presets_findings(found: RunRows) -> Text:
     )
 
 
-def preset_options(paper: Recipe, released: Recipe) -> pd.DataFrame:
+def preset_options(paper: Recipe, released: Recipe) -> Table:
     """Every setting in which two recipes differ."""
     sides = [dataclasses.asdict(recipe) for recipe in (paper, released)]
     different = [name for name in sides[0] if sides[0][name] != sides[1][name]]
     cells = {"paper": [sides[0][n] for n in different], "released": [sides[1][n] for n in different]}
-    return pd.DataFrame(cells, index=pd.Index(different, name="setting"))
+    return Table(pd.DataFrame(cells, index=pd.Index(different, name="setting")))
 
 
 def change_of(recipe: Recipe, base: Recipe) -> str:

@@ -44,14 +44,14 @@ def summary(seeds: Sequence[int]) -> Table:
         *_orderings("DPM", ["SimplePrompt"], read(tables.table03), "table03"),
         *_orderings("VGNorm", ["LayerNorm", "BatchNorm", "GraphNorm"], read(tables.table04), "table04"),
         *_orderings("⑤", ["①", "②", "③", "④"], read(tables.table05), "table05"),
-        _shortcut(read(tables.table05)),
+        *_shortcut(read(tables.table05)),
         *_against_controls(read(tables.label_free)),
         *_prompt_only(read(tables.table03)),
     ]
-    columns = ["claim or question", "paper, Charades", "SSG-World", "CAD-120", "Charades' labels", "page"]
+    columns = ["claim or question", "paper", "SSG-World", "CAD-120", "Charades"]
     frame = pd.DataFrame(lines, columns=columns).set_index("claim or question")
     note = "mAP in percent, or points of it; in brackets: seeds whose difference has the sign of the paper's."
-    return Table(frame, f"{note} Charades' labels: no video is needed to measure this. –: no number.")
+    return Table(frame, f"{note} Charades: its test labels alone, which is all that the prompt needs. –: no number.")
 
 
 def _link(page: str, text: str) -> str:
@@ -63,8 +63,8 @@ def _orderings(base: str, others: Sequence[str], found: Sequence[Recorded], name
     for other in others:
         expected = paper[base, "a_t"].mean - paper[other, "a_t"].mean
         here = [_same_sign(differences(f.runs[base], f.runs[other], "paper/both/a_t"), expected) for f in found]
-        lines.append([f"a_t: {base} above {other}", f"{expected:+.2f}".replace("-", "−"), *here, "–",
-                      _link(f"results/{name}", f"table {int(name[-2:])}")])  # fmt: skip
+        claim = _link(f"results/{name}", f"a_t: {base} above {other}")
+        lines.append([claim, f"{expected:+.2f}".replace("-", "−"), *here, "–"])
     return lines
 
 
@@ -75,27 +75,27 @@ def _same_sign(ours: Spread, expected: float) -> str:
     return f"{Spread(ours.values, signed=True)} ({same} of {len(ours.values)})"
 
 
-def _shortcut(found: Sequence[Recorded]) -> list[str]:
-    paper = paper_table("table05")
-    here = [f"{cell(f, '②', 'a_m/map')} ({cell(f, '⑤', 'a_m/map')})" for f in found]
-    return ["a_m without margins: row ② (⑤)", f"{paper['②', 'a_m']} ({paper['⑤', 'a_m']})", *here, "–",
-            _link("results/table05", "table 5")]  # fmt: skip
+def _shortcut(found: Sequence[Recorded]) -> list[list[str]]:
+    paper, rows = paper_table("table05"), {"②": "a_m without margins, row ②", "⑤": "a_m with margins, row ⑤"}
+    return [
+        [_link("results/table05", claim), str(paper[row, "a_m"]), *(str(cell(f, row, "a_m/map")) for f in found), "–"]
+        for row, claim in rows.items()
+    ]
 
 
 def _against_controls(found: Sequence[Recorded]) -> list[list[str]]:
-    def line(claim: str, key: Key, control: str, other: Key, page: str, text: str) -> list[str]:
+    free = "label_free/partition/a_s/map"
+    claims: list[tuple[str, str, Key, str, Key]] = [
+        ("results/table03", "a_t − trained prompt-only", "paper/both/a_t", "prompt_only", "trained/both/a_t"),
+        ("audit/label_free", "a_s by partition − no_prompt, label-free", free, "no_prompt", "a_t/map"),
+        ("results/table05", "a_m − video encoder alone", "a_m/map", "encoder_only", "a_t/map"),
+    ]
+    lines = []
+    for page, claim, key, control, other in claims:
         away = [differences(f.runs["ProDA"], f.runs[control], key, other) for f in found]
         here = [str(Spread(values.values, blank="not run", signed=True)) for values in away]
-        return [claim, "–", *here, "–", _link(page, text)]
-
-    free, table03 = "label_free/partition/a_s/map", ("results/table03", "table 3")
-    return [
-        line("a_t − trained prompt-only control", "paper/both/a_t", "prompt_only", "trained/both/a_t", *table03),
-        line(
-            "a_s by partition − no_prompt, both label-free", free, "no_prompt", "a_t/map", "audit/label_free", "audit"
-        ),
-        line("a_m − video encoder alone", "a_m/map", "encoder_only", "a_t/map", "results/table05", "table 5"),
-    ]
+        lines.append([_link(page, claim), "–", *here, "–"])
+    return lines
 
 
 def _prompt_only(found: Sequence[Recorded]) -> list[list[str]]:
@@ -105,6 +105,5 @@ def _prompt_only(found: Sequence[Recorded]) -> list[list[str]]:
         key = f"{name}/both/a_t"
         labels = Spread(tuple(float(entry[name]["both"]["a_t"]) for entry in metrics))
         here = [str(cell(f, "prompt_only", key)) for f in found]
-        lines.append([f"a_t of prompt-only ({name})", f"{quoted}, ProDA", *here, str(labels),
-                      _link("audit/prompt", "audit")])  # fmt: skip
+        lines.append([_link("audit/prompt", f"a_t of prompt-only, {name}"), f"ProDA: {quoted}", *here, str(labels)])
     return lines
