@@ -72,7 +72,7 @@ def _same_sign(ours: Spread, expected: float) -> str:
     if not ours.values:
         return "not run"
     same = sum(value * expected > 0 for value in ours.values)
-    return f"{Spread(ours.values, signed=True)} ({same} of {len(ours.values)})"
+    return f"{Spread(ours.values, signed=True)} ({same}/{len(ours.values)})"
 
 
 def _shortcut(found: Sequence[Recorded]) -> list[list[str]]:
@@ -99,11 +99,13 @@ def _against_controls(found: Sequence[Recorded]) -> list[list[str]]:
 
 
 def _prompt_only(found: Sequence[Recorded]) -> list[list[str]]:
-    """a_t of the controls that see no video, beside ProDA's in the paper; also on the real Charades test labels."""
-    metrics, quoted, lines = audit.recorded()["metrics"], paper_table("table03")["DPM", "a_t"], []
+    """a_t of ProDA and of the controls that see no video; theirs also on the real Charades test labels."""
+    metrics, quoted = audit.recorded()["metrics"], paper_table("table03")["DPM", "a_t"]
+    ours = [str(cell(f, "DPM", "paper/both/a_t")) for f in found]
+    lines = [[_link("results/table03", "a_t of ProDA"), str(quoted), *ours, "–"]]
     for name in ("rule", "trained"):
         key = f"{name}/both/a_t"
         labels = Spread(tuple(float(entry[name]["both"]["a_t"]) for entry in metrics))
         here = [str(cell(f, "prompt_only", key)) for f in found]
-        lines.append([_link("audit/prompt", f"a_t of prompt-only, {name}"), f"ProDA: {quoted}", *here, str(labels)])
+        lines.append([_link("audit/prompt", f"a_t of prompt-only, {name}"), "–", *here, str(labels)])
     return lines
