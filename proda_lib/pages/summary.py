@@ -40,13 +40,14 @@ def summary(seeds: Sequence[int]) -> Table:
     def read(table: Callable[..., tables.Rows]) -> list[Recorded]:
         return [grid.recorded(table, "reference", seeds, dataset) for dataset in ("world", "cad120")]
 
+    table03, table05 = read(tables.table03), read(tables.table05)
     lines = [
-        *_orderings("DPM", ["SimplePrompt"], read(tables.table03), "table03"),
+        *_orderings("DPM", ["SimplePrompt"], table03, "table03"),
         *_orderings("VGNorm", ["LayerNorm", "BatchNorm", "GraphNorm"], read(tables.table04), "table04"),
-        *_orderings("⑤", ["①", "②", "③", "④"], read(tables.table05), "table05"),
-        *_shortcut(read(tables.table05)),
+        *_orderings("⑤", ["①", "②", "③", "④"], table05, "table05"),
+        *_shortcut(table05),
         *_against_controls(read(tables.label_free)),
-        *_prompt_only(read(tables.table03)),
+        *_prompt_only(table03),
     ]
     columns = ["claim or question", "paper", "SSG-World", "CAD-120", "Charades"]
     frame = pd.DataFrame(lines, columns=columns).set_index("claim or question")
