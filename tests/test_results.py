@@ -8,6 +8,7 @@ import pytest
 from grid import Plan, records_of, shown
 
 from proda_lib.evaluation.tables import by_page, world_controls
+from proda_lib.pages import reference_profile
 from proda_lib.training import runs
 from proda_lib.training.recipe import Recipe, read_recipe
 
@@ -61,3 +62,13 @@ def test_no_prompt_needs_order_and_relations_on_the_world(lost):
     rows = world_controls("reference")
     network, other = (metric(rows[name][0], "a_t/map") for name in ("no_prompt", f"no_prompt, {lost}"))
     assert network >= other + 5
+
+
+def test_the_costs_count_every_run_once():
+    recipes = {r for found in by_page().values() for r in found}
+    seconds = [runs.committed(r).record["seconds"] for r in recipes if runs.committed(r)]
+    pages, kinds = reference_profile.cost_by_page(cores=1), reference_profile.cost_by_kind()
+    for table in (pages, kinds):
+        assert (table.frame["runs"].sum(), table.frame["recorded"].sum()) == (len(recipes), len(seconds))
+    hours = pages.frame["hours on 1 cores"].astype(float).sum()
+    assert sum(seconds) / 3600 - 0.05 * len(pages.frame) < hours  # rounded; missing runs come on top

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import math
-import statistics
 
 import pandas as pd
 from matplotlib.figure import Figure
@@ -17,6 +16,11 @@ from proda_lib.plotting import style
 from proda_lib.training import runs
 from proda_lib.training.recipe import Recipe
 
+BEYOND = {
+    "data/world": "controls of the simulator",
+    "results/transfer": "transfer",
+    "results/sweeps": "sweeps",
+}  # pages that are neither a table or figure of the paper nor part of the audit
 SETTINGS = ("width", "train_videos", "batch_videos", "specs_per_video", "pretrain_lr", "feature_scale")
 
 
@@ -62,34 +66,57 @@ def tried_curves() -> Figure:
     return figure
 
 
-def cost_table(cores: int = 2) -> Table:
-    """What the whole grid costs: measured where a run has a record, else the median of its like; a line a kind of run.
+def _kind(recipe: Recipe) -> tuple[str, str, str]:
+    """Runs of one kind cost about the same: model, whether all questions are scanned, training videos or data set."""
+    videos = f"{recipe.train_videos:,}" if recipe.dataset == "world" else DATASETS[recipe.dataset]
+    return recipe.model, "with scan" if recipe.model == "proda" and recipe.scan else "", videos
+
+
+def _seconds() -> tuple[pd.DataFrame, str]:
+    """A line a recipe of the grid: the page that needs it first, its kind, seconds of its record and those planned.
+
+    A run without a record is taken to be as long as the median of its kind (NaN if none has a record). Also the note.
+    """
+    first: dict[Recipe, str] = {}
+    for page, recipes in by_page().items():
+        for recipe in recipes:
+            first.setdefault(recipe, page)
+    frame = pd.DataFrame([
+        {"page": page, "kind": " ".join(filter(None, (*_kind(recipe)[:2], f"({_kind(recipe)[2]})"))),
+         "recorded": run.record["seconds"] if (run := runs.committed(recipe)) else math.nan}
+        for recipe, page in first.items()])  # fmt: skip
+    frame["planned"] = frame["recorded"].fillna(frame.groupby("kind")["recorded"].transform("median"))
+    rest = " Kinds without a record are left out." if frame["planned"].isna().any() else ""
+    return frame, f"Missing runs as long as their like.{rest}"
+
+
+def cost_by_page(cores: int = 2) -> Table:
+    """What each page's runs cost; a run that several pages show counts for the first.
 
     Two runs side by side, one thread each, on ``cores`` cores; a record's seconds are those of its own day.
     """
-    recipes = {r: None for found in by_page().values() for r in found}
-    records = {r: runs.committed(r) for r in recipes}
-    kinds: dict[tuple[str, str, str], list[Recipe]] = {}
-    for recipe in recipes:
-        scan = "with scan" if recipe.model == "proda" and recipe.scan else ""
-        videos = f"{recipe.train_videos:,}" if recipe.dataset == "world" else DATASETS[recipe.dataset]
-        kinds.setdefault((recipe.model, scan, videos), []).append(recipe)
-    lines, index, total, known = [], [], 0.0, True
-    for kind, group in sorted(kinds.items()):
-        seconds = [run.record["seconds"] for r in group if (run := records[r])]
-        each = statistics.median(seconds) if seconds else math.nan
-        hours = (sum(seconds) + (len(group) - len(seconds)) * each) / 3600
-        known &= bool(seconds)
-        total += 0.0 if math.isnan(hours) else hours
-        lines.append(
-            [len(group), len(seconds), f"{each / 60:.1f}" if seconds else "–", f"{hours:.1f}" if seconds else "–"]
-        )
-        index.append(" ".join(filter(None, (*kind[:2], f"({kind[2]})"))))
-    frame = pd.DataFrame(lines, columns=["runs", "recorded", "minutes each", "hours in all"],
-                         index=pd.Index(index, name="model (videos)"))  # fmt: skip
-    rest = "" if known else " Kinds without a record are left out."
-    note = f"In all {total:.1f} hours of one core, {total / cores:.1f} on {cores}: missing runs as long as their like."
-    return Table(frame, note + rest)
+    frame, note = _seconds()
+    found = frame.groupby("page", sort=False).agg(
+        runs=("planned", "size"), recorded=("recorded", "count"), hours=("planned", "sum")
+    )
+    found["hours"] /= 3600 * cores
+    tables = found["hours"][[page not in BEYOND for page in found.index]].sum()
+    found["hours"] = found["hours"].map("{:.1f}".format)
+    found = found.rename(columns={"hours": f"hours on {cores} cores"})
+    total = frame["planned"].sum() / 3600 / cores
+    needed = f"On {cores} cores {tables:.1f} hours for the paper's tables and figures and the audit"
+    return Table(found, f"{needed}, {total:.1f} in all, with {', '.join(BEYOND.values())}. {note}")
+
+
+def cost_by_kind() -> Table:
+    """What one run of each kind costs, on one core; a line a kind of run."""
+    frame, _ = _seconds()
+    found = frame.groupby("kind").agg(
+        runs=("planned", "size"), recorded=("recorded", "count"), minutes=("recorded", "median")
+    )
+    found["minutes"] = (found["minutes"] / 60).map("{:.1f}".format)
+    found.index.name = "model (videos)"
+    return Table(found.rename(columns={"minutes": "minutes each"}), "Median over the records, one core each.")
 
 
 def validation_table(found: Recorded, row: str) -> Table:
