@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 import pandas as pd
 
-from proda_lib.evaluation.report import Key, RunRows, Spread, Table, differences, get_runs, ordering, setting, spread
+from proda_lib.evaluation.report import Key, RunRows, Spread, Table, get_runs, setting, spread
 from proda_lib.evaluation.tables import Rows
 from proda_lib.training import runs
 from proda_lib.training.recipe import Recipe, command
@@ -80,28 +80,6 @@ def cell(found: Recorded, row: str, key: Key) -> Spread:
     """One metric of a row's runs; a row without runs says "not run"."""
     values = spread(found.runs.get(row, []), key).values
     return Spread(values, blank="–" if found.runs.get(row) else "not run")
-
-
-def difference_table(
-    found: Recorded, base: str, others: Sequence[str], measures: dict[str, Key], quoted: dict[str, dict[str, float]]
-) -> Table:
-    """``base`` − each of the others: the paper's difference, ours over seeds, and whether the sign is the same.
-
-    Args:
-        measures: label → key. ``quoted``: label → row → the paper's number.
-    """
-    cells: dict[tuple[str, str], list] = {}
-    for label, key in measures.items():
-        paper = quoted.get(label, {})
-        ours = [differences(found.runs.get(base, []), found.runs.get(other, []), key) for other in others]
-        expected = [paper[base] - paper[other] if base in paper and other in paper else None for other in others]
-        cells[label, "paper"] = ["–" if e is None else f"{e:+.2f}" for e in expected]
-        cells[label, "ours"] = [Spread(o.values, blank="not run", signed=True) for o in ours]
-        cells[label, "ordering"] = [
-            "–" if e is None else ordering(o, e) for o, e in zip(ours, expected, strict=True)
-        ]  # fmt: skip
-    frame = pd.DataFrame(cells, index=pd.Index([f"{base} − {other}" for other in others], name="difference"))
-    return Table(frame, f"{found.note} Differences in points, seed by seed.")
 
 
 def commands(found: Recorded) -> Table:

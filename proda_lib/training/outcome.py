@@ -189,9 +189,9 @@ def summarise(recipe: Recipe, splits: Sequence[Split], scores: Sequence[Scores])
         metrics["parsing"] = scores[0].parsing
     kept = {**video, "labels": np.stack([graph.multi_hot() for fold in test for graph in fold]),
             "fold": np.repeat(np.arange(len(test)), [len(fold) for fold in test])}  # fmt: skip
-    if "paper" in scores[0].rows:
-        rows = PaperProtocol.concatenate([found.rows["paper"] for found in scores])
-        kept |= {f"paper/{name}": getattr(rows, name) for name in ("a_t", "labels", "video")}
+    for protocol in {"paper", "trained"} & set(scores[0].rows):
+        rows = PaperProtocol.concatenate([found.rows[protocol] for found in scores])
+        kept |= {f"{protocol}/{name}": getattr(rows, name) for name in ("a_t", "labels", "video")}
     return metrics, kept
 
 
