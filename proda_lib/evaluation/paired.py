@@ -152,6 +152,12 @@ def write(found: dict[str, list[float]]) -> None:
     write_atomically(results_root() / "paired.json", lambda path: path.write_text(text))
 
 
+def interval(found: Recorded, this: str, that: str, measure: str) -> Interval | None:
+    """What is known of the difference of two rows, for the seeds that both have."""
+    entry = known().get(_key(_pairs(found.runs.get(this, []), found.runs.get(that, [])), measure))
+    return Interval(*entry) if entry else None
+
+
 def difference_table(
     found: Recorded, pairs: Sequence[tuple[str, str]], quoted: dict[str, dict[str, float]],
     keys: dict[str, Key] = KEYS,
@@ -161,19 +167,18 @@ def difference_table(
     Args:
         quoted: measure → row → the paper's number. ``keys``: measure → where it stands in a run's metrics.
     """
-    have, cells = known(), {}
+    cells: dict[tuple[str, str], list] = {}
     for measure, key in keys.items():
         paper, columns = quoted.get(measure, {}), {"paper": [], "ours": [], "95 %": [], "ordering": []}
         for this, that in pairs:
             groups = found.runs.get(this, []), found.runs.get(that, [])
             ours = differences(*groups, key)
-            entry = have.get(_key(_pairs(*groups), measure)) if ours.values else None
-            interval = Interval(*entry) if entry else None
+            range_ = interval(found, this, that, measure)
             expected = paper[this] - paper[that] if this in paper and that in paper else None
             columns["paper"].append("–" if expected is None else f"{expected:+.2f}".replace("-", "−"))
             columns["ours"].append(Spread(ours.values, blank="–" if all(groups) else "not run", signed=True))
-            columns["95 %"].append(interval.range if interval else "–")
-            columns["ordering"].append("–" if expected is None else ordering(ours, expected, interval))
+            columns["95 %"].append(range_.range if range_ else "–")
+            columns["ordering"].append("–" if expected is None else ordering(ours, expected, range_))
         cells |= {(measure, name): column for name, column in columns.items()
                   if any(str(cell) != "–" for cell in column)}  # fmt: skip
     frame = pd.DataFrame(cells, index=pd.Index([f"{this} − {that}" for this, that in pairs], name="difference"))
