@@ -11,6 +11,7 @@ from proda_lib.evaluation.report import Key, RunRows, Spread, Table, get_runs, s
 from proda_lib.evaluation.tables import Rows
 from proda_lib.training import runs
 from proda_lib.training.recipe import Recipe, command
+from proda_lib.training.runs import Run
 
 #: Profiles that train what a page shows while the page is executed.
 SMALL = ("smoke", "quick")
@@ -87,9 +88,17 @@ def commands(found: Recorded) -> Table:
     lines = []
     for row, group in found.runs.items():
         for run in group:
-            threads = run.record["hardware"].get("threads")
-            prefix = f"OMP_NUM_THREADS={threads} " if threads else ""
-            lines.append((row, run.recipe.seed, run.name, prefix + command(run.recipe)))
-        lines += [(row, recipe.seed, "not run", command(recipe)) for recipe in found.missing.get(row, [])]
+            lines.append((row, run.recipe.seed, run.name, threads(run) + command(run.recipe)))
+        for recipe in found.missing.get(row, []):
+            lines.append((row, recipe.seed, "not run", "OMP_NUM_THREADS=1 " + command(recipe)))
     frame = pd.DataFrame(lines, columns=["row", "seed", "record", "command"]).drop_duplicates("command")
     return Table(frame.set_index("row"), "The same command gives the same numbers, bit for bit on the same machine.")
+
+
+def threads(run: Run) -> str:
+    """What the command of a run needs before it: sums over another number of threads have other last digits.
+
+    Nothing for the few records of before the number was kept.
+    """
+    count = run.record["hardware"].get("threads")
+    return f"OMP_NUM_THREADS={count} " if count else ""

@@ -98,8 +98,8 @@ def free_table(controls: Controls) -> Table:
         frequency = spread(controls.found[dataset], "frequency/map")
         cells[dataset, "any control"] = [frequency] * len(lines)
     frame = pd.DataFrame(cells, index=pd.Index(list(lines), name="answer, protocol"))
-    note = (f"{_charades_note(controls.record)} {RULES} Per video. CAD-120: mean of the folds' mAP. Any control: all videos "
-            "are asked the same, so what sees no video scores them alike, which ranks them as class frequency does.")  # fmt: skip
+    alike = "Any control: all videos are asked the same, so what sees no video ranks them as class frequency does."
+    note = f"{_charades_note(controls.record)} {RULES} Per video. CAD-120: mean of the folds' mAP. {alike}"
     return Table(frame, note)
 
 
