@@ -261,7 +261,7 @@ def by_page(profile: str = "reference", seeds: Sequence[int] = (0, 1, 2)) -> dic
         "results/table08": both(localization),
         "figures/localization": [localization(profile, first)],
         "figures/separability": [_only(table03(profile, first), "DPM")],
-        "figures/parsing": [_only(table03(profile, first), "DPM"), _only(table01(profile, first), "encoder_only")],
+        "figures/parsing": [_only(table03(profile, seeds), "DPM"), _only(table01(profile, seeds), "encoder_only")],
         "figures/explorer": [_only(table03(profile, first), "DPM")],
         "audit/prompt": [_only(table03(profile, seeds), "prompt_only"), _only(cad120(profile, seeds), "prompt_only")],
         "results/table01": both(table01),
