@@ -182,6 +182,36 @@ class GraphRows:
     def __len__(self) -> int:
         return len(self.video)
 
+    def repeat(self, times: int) -> GraphRows:
+        """The same G graphs several times over, one copy after the other, laid out without the host."""
+        if times == 1:
+            return self
+        G, P = len(self), len(self.node)
+
+        def shifted(values: Tensor, step: int) -> Tensor:
+            return torch.cat([values + copy * step for copy in range(times)], -1)
+
+        def again(sequences: Sequences) -> Sequences:
+            return Sequences(shifted(sequences.place, sequences.mask.numel()), sequences.mask.repeat(times, 1))
+
+        return GraphRows(
+            video=self.video.repeat(times),
+            node=self.node.repeat(times),
+            graph=shifted(self.graph, G),
+            frame=self.frame.repeat(times),
+            cell=shifted(self.cell, G * self.frames),
+            slot=self.slot.repeat(times),
+            by_graph=again(self.by_graph),
+            edge=self.edge.repeat(times),
+            edge_graph=shifted(self.edge_graph, G),
+            edge_frame=self.edge_frame.repeat(times),
+            edge_slot=self.edge_slot.repeat(times),
+            ends=shifted(self.ends, P),
+            over_frames=again(self.over_frames),
+            frames=self.frames,
+            max_nodes=self.max_nodes,
+        )
+
     def sum_nodes(self, values: Tensor) -> Tensor:
         """Sum values (P', ...) over the nodes of each graph and frame: (G, N, ...)."""
         summed = values.new_zeros(len(self) * self.frames, *values.shape[1:]).index_add(0, self.cell, values)

@@ -229,6 +229,12 @@ def test_rows_copy_videos(graphs, row_video):
     np.testing.assert_array_equal(rows.node_count, expected)
 
 
+@pytest.mark.parametrize("times", [1, 2, 3])
+def test_repeated_rows_are_the_rows_of_repeated_videos(times):
+    batch, row_video = collate(make_graphs()), [2, 0, 0, 1]
+    same(batch.rows(row_video).repeat(times), batch.rows(row_video * times))
+
+
 def test_sums_over_nodes_and_graphs():
     _, _, rows = random_rows((2, 0, 2))
     values = torch.rand(len(rows.node), 2, 3)

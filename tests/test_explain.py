@@ -1,5 +1,7 @@
 """What is shown of a model is what it computes."""
 
+import dataclasses
+
 import numpy as np
 import pytest
 import torch
@@ -50,6 +52,23 @@ def test_look_agrees_with_the_model(model, graph):
     for answer, expected in zip(answers, unpack(alpha, rows, graph.num_slots), strict=True):
         np.testing.assert_allclose(np.nan_to_num(answer.alpha[0]), expected.swapaxes(0, 1), atol=1e-5)
     assert not model.prompts[0]._forward_hooks and not model.readout_s.node_score._forward_hooks
+
+
+@torch.no_grad()
+def test_many_specifications_are_asked_in_parts_of_a_video_encoded_once(model, graph, monkeypatch):
+    saps = one_hot([3, 7, 1], len(VOCABULARY.actions))
+    whole, encoded, encode = explain.look(model, graph, saps), [], model.encode
+    monkeypatch.setattr(explain, "ROWS_AT_ONCE", 2)
+    monkeypatch.setattr(model, "encode", lambda batch: (encoded.append(batch), encode(batch))[1])
+    parts = explain.look(model, graph, saps)
+    assert len(encoded) == 1 and len(parts) == 3
+    for one, other in zip(parts, whole, strict=True):
+        for field in dataclasses.fields(explain.Answer):
+            np.testing.assert_allclose(getattr(one, field.name), getattr(other, field.name), atol=1e-5)
+    batch = collate([graph])
+    a_m = torch.sigmoid(model.unprompted(batch, encode(batch)).logits)[0]
+    for answer in whole:
+        np.testing.assert_allclose(answer.a_m, a_m, atol=1e-6)
 
 
 @torch.no_grad()

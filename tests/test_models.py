@@ -1,3 +1,4 @@
+import copy
 import dataclasses
 import json
 
@@ -84,6 +85,46 @@ def test_proda_equals_its_reference(variant):
         wanted = np.moveaxis(expected.w, 0, -1)[:, : exists.shape[1]]
         np.testing.assert_allclose(found[exists], wanted[exists], atol=1e-9)
         assert exists.sum() == (output.rows.edge_graph == row).sum()
+
+
+@pytest.mark.parametrize("variant", ["dual", "dual simple"])
+def test_two_prompt_modules_are_each_run_on_their_own_branch(variant):
+    """The same as both modules on all rows, of which each row keeps one; and half of the work."""
+    model, graphs = make(variant=variant)
+    batch, rows, both = double(collate(graphs)), list(ROW_VIDEO), torch.cat([SAP, ~SAP])
+    found = model(batch, SAP, rows)
+
+    class OnAll(torch.nn.Module):
+        def candidates(self, specifications):
+            return [module.candidates(specifications) for module in model.prompts]
+
+        def forward(self, nodes, given, rows):
+            s, u = (module(nodes, each, rows) for module, each in zip(model.prompts, given, strict=True))
+            return torch.where(rows.graph[:, None] < len(SAP), s, u)
+
+    old = copy.copy(model)
+    old._modules = {**model._modules, "prompts": torch.nn.ModuleList([OnAll()])}
+    expected = old.parse(found.encoded, batch.rows(rows), both, ("s", "u"))
+    torch.testing.assert_close(torch.cat([found.specified, found.unspecified]), expected.nodes, atol=1e-6, rtol=0)
+    assert not torch.allclose(found.specified, found.unspecified)
+
+    sizes = []
+    for module in model.prompts:
+        module.register_forward_hook(lambda module, inputs, output: sizes.append((module, len(output))))
+    model(batch, SAP, rows)
+    places = 1 + model.config.layers
+    for module in model.prompts:
+        assert [size for other, size in sizes if other is module] == places * [len(found.rows.node)]
+
+
+def test_videos_that_are_already_encoded_are_not_encoded_again(monkeypatch):
+    model, graphs = make()
+    batch = double(collate(graphs))
+    expected, encoded = model(batch, SAP, ROW_VIDEO), model.encode(batch)
+    monkeypatch.setattr(model, "encode", lambda batch: pytest.fail("encoded again"))
+    found = model(batch, SAP, ROW_VIDEO, encoded)
+    same_answers(found, expected, tolerance=0)
+    assert found.encoded is encoded
 
 
 @pytest.mark.parametrize("variant", ["paper", "released", "visual"])

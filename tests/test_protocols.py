@@ -12,6 +12,7 @@ from proda_lib.batch import collate
 from proda_lib.datasets.charades import read_charades, read_classes
 from proda_lib.datasets.world import VOCABULARY, WorldConfig, make_videos
 from proda_lib.evaluation import prompt_only, protocols
+from proda_lib.evaluation.scan import two_step_scores
 from proda_lib.models.proda import ProDA
 from proda_lib.training import runs
 from proda_lib.training.outcome import Scores, mean_recall, score, summarise, video_metrics
@@ -85,6 +86,32 @@ def test_scan_asks_for_each_action_alone(model, graphs):
     same = protocols.ask(model, graphs[:2], one_by_one, RECIPE.frames)
     np.testing.assert_allclose(found.a_s, same.a_s, atol=1e-5)
     np.testing.assert_allclose(found.s, same.s, atol=1e-6)
+
+
+@pytest.mark.parametrize("best", [5, C])
+def test_the_two_step_scan_is_the_scan_of_which_only_the_best_are_read(model, graphs, best, monkeypatch):
+    model = copy.deepcopy(model).double()  # no order hangs on rounding
+    monkeypatch.setattr(protocols, "VIDEOS_AT_ONCE", 2)  # the ranking is over all batches together
+    found = protocols.ask_the_best_alone(model, graphs, best, RECIPE.frames)
+    a_m = protocols.paper_protocol(model, graphs, RECIPE).a_m
+    scanned = protocols.ask_each_alone(model, graphs, RECIPE.frames).a_s
+    np.testing.assert_allclose(found, two_step_scores(a_m, scanned, best), atol=1e-6)
+    assert len(np.unique(found.argsort(1)[:, -best:], axis=0)) > 1 or best == C
+    assert protocols.recognition(found, graphs) == pytest.approx(
+        protocols.recognition(two_step_scores(a_m, scanned, best), graphs), abs=1e-6)  # fmt: skip
+
+
+def test_every_video_is_encoded_once_however_often_it_is_asked(model, graphs, monkeypatch):
+    encoded, encode = [], model.encode
+    monkeypatch.setattr(model, "encode", lambda batch: (encoded.extend(batch.videos), encode(batch))[1])
+    monkeypatch.setattr(protocols, "ROWS_AT_ONCE", 4)
+    for ask in (lambda: protocols.paper_protocol(model, graphs, RECIPE),
+                lambda: protocols.label_free(model, graphs, dataclasses.replace(RECIPE, scan=False)),
+                lambda: protocols.ask_each_alone(model, graphs, RECIPE.frames),
+                lambda: protocols.ask_the_best_alone(model, graphs, 3, RECIPE.frames)):  # fmt: skip
+        encoded.clear()
+        ask()
+        assert encoded == [graph.video for graph in graphs]
 
 
 def test_questions_of_a_video_may_be_split_over_chunks(model, graphs, monkeypatch):

@@ -14,7 +14,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from proda_lib.batch import collate
 from proda_lib.evaluation import protocols
-from proda_lib.evaluation.scan import scan, two_step
+from proda_lib.evaluation.scan import scan, two_step_scores
 from proda_lib.graph import SceneGraph
 from proda_lib.models.proda import ProDA
 from proda_lib.nn.blocks import SelfAttentionBlock
@@ -59,7 +59,7 @@ def two_step_accuracy(
     """mAP of two-step scans that ask for the ``best`` n actions of a_m, beside the full scan (n = C)."""
     actions = a_m.shape[1]
     sizes = [*(n for n in best if n < actions), actions]
-    found = {n: protocols.recognition(two_step(a_m, scanned, n), graphs) for n in sizes}
+    found = {n: protocols.recognition(two_step_scores(a_m, scanned, n), graphs) for n in sizes}
     rows = {n: (f"{actions / n:.3g}×", value, value - found[actions]) for n, value in found.items()}
     frame = pd.DataFrame.from_dict(rows, orient="index", columns=["fewer questions", "mAP", "against the full scan"])
     frame.index.name = "n"

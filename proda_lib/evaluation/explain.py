@@ -18,10 +18,15 @@ from sklearn.metrics import roc_auc_score
 from torch import Tensor, nn
 
 from proda_lib.batch import GraphRows, SceneGraphBatch, collate
+from proda_lib.evaluation.scan import rows_of_both
 from proda_lib.graph import SceneGraph
 from proda_lib.models.proda import ProDA
 from proda_lib.nn.norm import VGNorm, make_norm
+from proda_lib.nn.video_encoder import EncodedVideos
 from proda_lib.specification import one_hot
+
+#: At most so many specifications are asked at a time.
+ROWS_AT_ONCE = 32
 
 
 @dataclass(frozen=True, eq=False)
@@ -34,7 +39,7 @@ class Answer:
             SimplePrompt, which has no α.
         w: (layers, E, N) edge weights of eq. (10).
         node_score: (M, N), s: (N,) the readout's weights for a_s. ``delta``: (M, N) share of F_u in F_t, eq. (6).
-        a_s: (C + 1,), a_t: (C,) probabilities.
+        a_s: (C + 1,), a_t: (C,) probabilities. ``a_m``: (C,) those without any specification.
     """
 
     sap: Bool[np.ndarray, "C"]
@@ -45,6 +50,7 @@ class Answer:
     delta: Float[np.ndarray, "M N"]
     a_s: Float[np.ndarray, "C1"]
     a_t: Float[np.ndarray, "C"]
+    a_m: Float[np.ndarray, "C"]
 
 
 @contextlib.contextmanager
@@ -59,8 +65,17 @@ def listening(module: nn.Module, note):
 
 @torch.no_grad()
 def look(model: ProDA, graph: SceneGraph, saps: Bool[np.ndarray, "S C"], device="cpu") -> list[Answer]:
-    """Ask S specifications about one graph (of at most as many frames as the model takes)."""
+    """Ask S specifications about one graph (of at most as many frames as the model takes), encoded once."""
     batch = collate([graph]).to(device)
+    encoded, step = model.encode(batch), rows_of_both(model.config, batch, ROWS_AT_ONCE)
+    parts = [saps[start : start + step] for start in range(0, len(saps), step)]
+    return [answer for part in parts for answer in _look(model, graph, batch, encoded, part)]
+
+
+def _look(
+    model: ProDA, graph: SceneGraph, batch: SceneGraphBatch, encoded: EncodedVideos, saps: Bool[np.ndarray, "S C"]
+) -> list[Answer]:
+    device = batch.labels.device
     S, M, N, E = len(saps), graph.num_slots, graph.num_frames, graph.num_edges
     alphas: list[Tensor] = []
     scores: list[Tensor] = []
@@ -73,7 +88,7 @@ def look(model: ProDA, graph: SceneGraph, saps: Bool[np.ndarray, "S C"], device=
         scores.append(torch.sigmoid(output)[:, 0])
 
     with listening(model.prompts[0], note_alpha), listening(model.readout_s.node_score, note_score):
-        out = model(batch, torch.as_tensor(saps, dtype=torch.bool, device=device), [0] * S)
+        out = model(batch, torch.as_tensor(saps, dtype=torch.bool, device=device), [0] * S, encoded)
     rows = out.rows
     node_place = tuple(_numpy(x) for x in (rows.graph, rows.slot, rows.frame))
     edge_place = tuple(_numpy(x) for x in (rows.edge_graph, rows.edge_slot, rows.edge_frame))
@@ -91,8 +106,9 @@ def look(model: ProDA, graph: SceneGraph, saps: Bool[np.ndarray, "S C"], device=
     alpha = dense(places, node_place, (S, M, N)).transpose(0, 3, 1, 2, 4)
     w = dense(out.w.T, edge_place, (S, E, N)).transpose(0, 3, 1, 2)
     node_score, delta = (dense(x, node_place, (S, M, N)) for x in (scores[0], out.delta))
-    a_s, a_t = _numpy(torch.sigmoid(out.a_s.logits)), _numpy(torch.sigmoid(out.a_t.logits))
-    answers = zip(np.asarray(saps), alpha, w, node_score, _numpy(out.a_s.s), delta, a_s, a_t, strict=True)
+    a_s, a_t, a_m = (_numpy(torch.sigmoid(head.logits)) for head in (out.a_s, out.a_t, out.a_m))
+    a_m = np.broadcast_to(a_m, a_t.shape)
+    answers = zip(np.asarray(saps), alpha, w, node_score, _numpy(out.a_s.s), delta, a_s, a_t, a_m, strict=True)
     return [Answer(*answer) for answer in answers]
 
 
@@ -227,7 +243,7 @@ def before_norm(model: ProDA, batch: SceneGraphBatch, sap: Bool[Tensor, "R C"], 
     seen: list[tuple] = []
     with listening(model.vgpnn.layers[layer].norm, lambda module, inputs, output: seen.append(inputs)):
         rows = batch.rows(range(len(batch)))
-        model.parse(model.encode(batch), rows, sap, "s")
+        model.parse(model.encode(batch), rows, sap, ("s",))
     return seen[0]
 
 

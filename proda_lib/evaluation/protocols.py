@@ -7,7 +7,7 @@ answer; :mod:`proda_lib.evaluation.prompt_only` measures how much. The label-fre
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from proda_lib.batch import SceneGraphBatch, collate
 from proda_lib.distributed import each_its_part
 from proda_lib.evaluation.charades import mean_average_precision
-from proda_lib.evaluation.scan import scan_frames
+from proda_lib.evaluation.scan import rows_of_both, scan_frames, two_step, two_step_scores
 from proda_lib.graph import SceneGraph
 from proda_lib.models.proda import ProDA
 from proda_lib.specification import branch_targets, partition, sample_specifications, specification_length, video_rng
@@ -26,7 +26,7 @@ from proda_lib.training.recipe import Recipe
 
 #: Specifications of the evaluation are drawn once per seed, as if in this epoch, which training never reaches.
 EVALUATION_EPOCH = 1_000_000
-#: Videos, and rows of SAP and UAP together, that go through the model at a time.
+#: Videos, and at most so many rows of SAP and UAP together, that go through the model at a time.
 VIDEOS_AT_ONCE, ROWS_AT_ONCE = 16, 256
 
 
@@ -139,9 +139,10 @@ def _paper_protocol(model: ProDA, graphs: Sequence[SceneGraph], recipe: Recipe, 
     found: dict[str, list[np.ndarray]] = {"a_s": [], "a_u": [], "a_t": [], "a_m": []}
     for part, batch in batches(model, graphs, recipe.frames, device):
         rows = np.flatnonzero((video >= part.start) & (video < part.stop))
-        for start in range(0, len(rows), ROWS_AT_ONCE):
-            chunk = rows[start : start + ROWS_AT_ONCE]
-            out = model(batch, torch.from_numpy(sap[chunk]).to(device), video[chunk] - part.start)
+        encoded, step = model.encode(batch), rows_of_both(model.config, batch, ROWS_AT_ONCE)
+        for start in range(0, len(rows), step):
+            chunk = rows[start : start + step]
+            out = model(batch, torch.from_numpy(sap[chunk]).to(device), video[chunk] - part.start, encoded)
             for name in ("a_s", "a_u", "a_t"):
                 found[name].append(getattr(out, name).logits.float().cpu().numpy())
         found["a_m"].append(out.a_m.logits.float().cpu().numpy())
@@ -176,32 +177,46 @@ class LabelFree:
 
 
 @torch.no_grad()
-def ask(
-    model: ProDA, graphs: Sequence[SceneGraph], questions: Questions, frames: int, device="cpu"
-) -> LabelFree:  # fmt: skip
+def ask(model: ProDA, graphs: Sequence[SceneGraph], questions: Questions, frames: int, device="cpu") -> LabelFree:
     """Ask label-free questions and give each class its a_s from the question that holds it."""
+    return ask_every(model, graphs, {"asked": questions}, frames, device)["asked"]
+
+
+@torch.no_grad()
+def ask_every(
+    model: ProDA, graphs: Sequence[SceneGraph], protocols: Mapping[str, Questions], frames: int, device="cpu"
+) -> dict[str, LabelFree]:
+    """:func:`ask` for several protocols by name; each video is encoded once for all of them."""
     model.eval()
-    return LabelFree.concatenate(each_its_part(graphs, lambda part: _ask(model, part, questions, frames, device)))
+
+    def answers(part: Sequence[SceneGraph]) -> dict[str, LabelFree]:
+        return _joined([_ask(model, batch, protocols) for _, batch in batches(model, part, frames, device)])
+
+    return _joined(each_its_part(graphs, answers))
 
 
-def _ask(model: ProDA, graphs: Sequence[SceneGraph], questions: Questions, frames: int, device) -> LabelFree:
-    found = []
-    for _, batch in batches(model, graphs, frames, device):
-        encoded = model.encode(batch)
-        a_m = model.unprompted(batch, encoded).logits
+def _joined(parts: Sequence[dict[str, LabelFree]]) -> dict[str, LabelFree]:
+    return {name: LabelFree.concatenate([part[name] for part in parts]) for name in parts[0]}
+
+
+def _ask(model: ProDA, batch: SceneGraphBatch, protocols: Mapping[str, Questions]) -> dict[str, LabelFree]:
+    device, step = batch.labels.device, rows_of_both(model.config, batch, ROWS_AT_ONCE)
+    encoded, found = model.encode(batch), {}
+    a_m = model.unprompted(batch, encoded).logits
+    for name, questions in protocols.items():
         row_video, saps = questions(a_m)
         a_s = np.full((len(batch), saps.shape[1]), -np.inf, dtype=np.float32)
-        a_t, s = np.zeros_like(a_s), np.zeros((*a_s.shape, frames), dtype=np.float32)
-        for start in range(0, len(saps), ROWS_AT_ONCE):
-            sap, video = (values[start : start + ROWS_AT_ONCE] for values in (saps, row_video))
-            out = model(batch, torch.from_numpy(sap).to(device), video)
+        a_t, s = np.zeros_like(a_s), np.zeros((*a_s.shape, batch.frame_mask.shape[1]), dtype=np.float32)
+        for start in range(0, len(saps), step):
+            sap, video = (values[start : start + step] for values in (saps, row_video))
+            out = model(batch, torch.from_numpy(sap).to(device), video, encoded)
             row, action = np.nonzero(sap)
             a_s[video[row], action] = out.a_s.logits.float().cpu().numpy()[row, action]
             s[video[row], action] = out.a_s.s.float().cpu().numpy()[row]
             np.add.at(a_t, video, out.a_t.logits.float().cpu().numpy())
         asked = np.bincount(row_video, minlength=len(batch))[:, None]
-        found.append(LabelFree(a_s, a_t / asked, s))
-    return LabelFree.concatenate(found)
+        found[name] = LabelFree(a_s, a_t / asked, s)
+    return found
 
 
 @torch.no_grad()
@@ -215,6 +230,23 @@ def ask_each_alone(model: ProDA, graphs: Sequence[SceneGraph], frames: int, devi
         return LabelFree(a_s, None, s)
 
     return LabelFree.concatenate(each_its_part(graphs, answers))
+
+
+@torch.no_grad()
+def ask_the_best_alone(
+    model: ProDA, graphs: Sequence[SceneGraph], best: int, frames: int, device="cpu"
+) -> Float[np.ndarray, "V C"]:
+    """``scan`` in two steps: scores of every video by :func:`~proda_lib.evaluation.scan.two_step`, in which only its
+    ``best`` actions of a_m are asked for."""
+    model.eval()
+
+    def answers(part: Sequence[SceneGraph]) -> tuple[np.ndarray, np.ndarray]:
+        both = zip(*(two_step(model, batch, best) for _, batch in batches(model, part, frames, device)), strict=True)
+        a_m, a_s = (torch.cat(values).float().cpu().numpy() for values in both)
+        return a_m, a_s
+
+    a_m, a_s = map(np.concatenate, zip(*each_its_part(graphs, answers), strict=True))
+    return two_step_scores(a_m, a_s, best)
 
 
 def partition_questions(actions: int, length: int, seed: int) -> Questions:
@@ -244,7 +276,7 @@ def label_free(model: ProDA, graphs: Sequence[SceneGraph], recipe: Recipe, devic
     length = specification_length(actions, recipe.spec_length)
     questions = {f"partition/{i}": partition_questions(actions, length, i) for i in range(3)}
     questions |= {"self": self_questions(length), "none": none_questions(actions)}
-    found = {name: ask(model, graphs, question, recipe.frames, device) for name, question in questions.items()}
+    found = ask_every(model, graphs, questions, recipe.frames, device)
     if recipe.scan:
         found["scan"] = ask_each_alone(model, graphs, recipe.frames, device)
     return found

@@ -35,7 +35,7 @@ def prompted_scores(
     sap = torch.from_numpy(one_hot(actions, model.config.actions)).to(device)
     rows, seen = batch.rows(row_video), []
     with torch.no_grad(), listening(model.readout_s.node_score, lambda module, inputs, output: seen.append(output)):
-        parsed = model.parse(encoded, rows, sap, "s")
+        parsed = model.parse(encoded, rows, sap, ("s",))
         s = model.readout_s(parsed.nodes, rows, batch.frame_mask).s
     node_score = torch.sigmoid(seen[0])[:, 0]
     of_nodes, of_edges = gradient_times_input(model, batch, encoded, sap, row_video, torch.from_numpy(actions))
@@ -66,7 +66,7 @@ def gradient_times_input(
                    for x, at in ((encoded.nodes, rows.node), (encoded.edges, rows.edge)))  # fmt: skip
 
     def logits(nodes: Tensor, edges: Tensor) -> Tensor:
-        parsed = model.parse(dataclasses.replace(encoded, nodes=nodes, edges=edges), own, sap, "s")
+        parsed = model.parse(dataclasses.replace(encoded, nodes=nodes, edges=edges), own, sap, ("s",))
         answer = model.readout_s(parsed.nodes, rows, batch.frame_mask)
         return answer.logits.gather(1, actions.to(answer.logits.device)[:, None])[:, 0]
 

@@ -27,8 +27,6 @@ from proda_lib.specification import specification_length, video_rng
 OFFERED = 6
 #: Shares and node scores in 0..1 become levels of one byte: rounding moves them by at most 0.002.
 LEVELS, ABSENT = 254, 255
-#: Specifications asked at once: bounds the memory of one forward pass.
-ROWS_AT_ONCE = 32
 
 
 def offered_actions(graph: SceneGraph, count: int = OFFERED) -> Int[np.ndarray, "n"]:
@@ -68,14 +66,12 @@ def choices(actions: int, offered: Int[np.ndarray, "n"], fill: Int[np.ndarray, "
 
 
 def ask(model: ProDA, graph: SceneGraph, saps: Bool[np.ndarray, "S C"], device: str = "cpu") -> list[Answer | None]:
-    """:func:`~proda_lib.evaluation.explain.look`, some specifications at a time; None where nothing is asked for."""
+    """:func:`~proda_lib.evaluation.explain.look`; None where nothing is asked for."""
     model.eval()
     asked = np.flatnonzero(saps.any(-1))
     answers: list[Answer | None] = [None] * len(saps)
-    for start in range(0, len(asked), ROWS_AT_ONCE):
-        rows = asked[start : start + ROWS_AT_ONCE]
-        for row, answer in zip(rows, look(model, graph, saps[rows], device), strict=True):
-            answers[row] = answer
+    for row, answer in zip(asked, look(model, graph, saps[asked], device), strict=True):
+        answers[row] = answer
     return answers
 
 

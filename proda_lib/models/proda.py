@@ -102,55 +102,59 @@ class ProDA(SavedModel):
 
         Args:
             encoded: from :meth:`encode`.
-            rows: G graphs, an equal share for each branch, branch after branch.
-            specifications: (G, C) multi-hot, the SAPs for branch "s" and the UAPs for "u".
+            rows: R graphs, those of one branch; every branch gets them.
+            specifications: (branches · R, C) multi-hot, branch after branch: the SAPs for "s" and the UAPs for "u".
             branches: ("s",), ("u",) or ("s", "u").
         """
+        # Rows of a branch are neighbours and so are their tokens: what differs by branch runs on each one's part.
+        parts, all_rows = len(branches), rows.repeat(len(branches))
         specifications = specifications.to(encoded.nodes.dtype)
-        graphs = len(rows) // len(branches)
-        nodes = encoded.nodes.index_select(0, rows.node)
+        nodes = encoded.nodes.index_select(0, all_rows.node)
         if len(self.prompts) == 1:
             given = self.prompts[0].candidates(specifications)
 
             def prompt(nodes: Tensor) -> Tensor:
-                return self.prompts[0](nodes, given, rows)
+                return self.prompts[0](nodes, given, all_rows)
 
         else:
-            # One module per branch: each sees every row, and rows keep the one of their branch.
             modules = {"s": self.prompts[0], "u": self.prompts[1]}
-            givens = [modules[b].candidates(specifications) for b in branches]
-            branch = (rows.graph // graphs)[:, None]
+            own = [modules[b] for b in branches]
+            givens = [module.candidates(v) for module, v in zip(own, specifications.chunk(parts), strict=True)]
 
             def prompt(nodes: Tensor) -> Tensor:
-                prompted = modules[branches[0]](nodes, givens[0], rows)
-                for i, b in enumerate(branches[1:], 1):
-                    prompted = torch.where(branch == i, modules[b](nodes, givens[i], rows), prompted)
-                return prompted
+                each = zip(own, nodes.chunk(parts), givens, strict=True)
+                return torch.cat([module(part, given, rows) for module, part, given in each])
 
-        # Rows of a branch are neighbours and so are their tokens: one FFN each, on its part.
-        sizes = [len(nodes) // len(branches)] * len(branches)
-        parts = prompt(nodes).split(sizes)
-        nodes = torch.cat([self.branch_ffn[b](part) for b, part in zip(branches, parts, strict=True)])
-        nodes, w = self.vgpnn(nodes, encoded.edges, rows, prompt)
-        return Parsed(nodes, w, rows)
+        prompted = zip(branches, prompt(nodes).chunk(parts), strict=True)
+        nodes = torch.cat([self.branch_ffn[b](part) for b, part in prompted])
+        nodes, w = self.vgpnn(nodes, encoded.edges, all_rows, prompt)
+        return Parsed(nodes, w, all_rows)
 
     def ask(
         self, batch: SceneGraphBatch, encoded: EncodedVideos, sap: Bool[Tensor, "R C"], row_video: Sequence[int]
     ) -> ReadoutOutput:
         """a_s alone, for R questions, without the UAP branch (it is not needed for a_s)."""
         rows = batch.rows(row_video)
-        return self.readout_s(self.parse(encoded, rows, sap, "s").nodes, rows, batch.frame_mask)
+        return self.readout_s(self.parse(encoded, rows, sap, ("s",)).nodes, rows, batch.frame_mask)
 
     def unprompted(self, batch: SceneGraphBatch, encoded: EncodedVideos) -> ReadoutOutput:
         """a_m, one row a video: what is there when nothing is asked."""
         return self.readout_m(encoded.nodes, batch.rows(range(len(batch))), batch.frame_mask)
 
-    def forward(self, batch: SceneGraphBatch, sap: Bool[Tensor, "R C"], row_video: Sequence[int]) -> ProDAOutput:
-        """Everything for R rows: ``sap`` (R, C) on the batch's device, ``row_video`` (R,) on the host."""
-        encoded = self.encode(batch)
-        row_video = list(row_video)
-        both = self.parse(encoded, batch.rows(row_video * 2), torch.cat([sap, ~sap]), ("s", "u"))
+    def forward(
+        self,
+        batch: SceneGraphBatch,
+        sap: Bool[Tensor, "R C"],
+        row_video: Sequence[int],
+        encoded: EncodedVideos | None = None,
+    ) -> ProDAOutput:
+        """Everything for R rows: ``sap`` (R, C) on the batch's device, ``row_video`` (R,) on the host.
+
+        ``encoded``: from :meth:`encode`, for a batch that is asked more than once.
+        """
+        encoded = self.encode(batch) if encoded is None else encoded
         rows = batch.rows(row_video)
+        both = self.parse(encoded, rows, torch.cat([sap, ~sap]), ("s", "u"))
         specified, unspecified = both.nodes.chunk(2)
         fused, delta = self.fusion(unspecified, specified)
         return ProDAOutput(

@@ -8,9 +8,7 @@ from pathlib import Path
 from typing import Self
 
 import numpy as np
-import torch
 
-from proda_lib.batch import collate
 from proda_lib.errors import CheckpointError, DataError
 from proda_lib.explorer.page import about
 from proda_lib.explorer.precompute import ask
@@ -118,7 +116,7 @@ class Predictor:
         saps = np.concatenate([one_hot(asked, len(self.vocabulary.actions)).any(0, keepdims=True),
                                one_hot(asked, len(self.vocabulary.actions))])  # fmt: skip
         together, *alone = ask(self.model, seen, saps, self.device)
-        return Prediction(graph, seen, asked, together, alone, self._without_prompt(seen), pictures, theta, by_detector,
+        return Prediction(graph, seen, asked, together, alone, together.a_m, pictures, theta, by_detector,
                           self.name, self.about, [*notes, *more])  # fmt: skip
 
     def numbers(self, actions: str | Sequence[str]) -> np.ndarray:
@@ -143,9 +141,3 @@ class Predictor:
                 expected = f"an action of the model ({self.vocabulary.name}); {nearest_names(name, names)}"
                 raise DataError("predict", "actions", repr(name), expected)
         return np.array(list(dict.fromkeys(asked.values())))
-
-    @torch.no_grad()
-    def _without_prompt(self, graph: SceneGraph) -> np.ndarray:
-        """a_m, (C,) probabilities: what the model says when nobody asks."""
-        batch = collate([graph]).to(self.device)
-        return torch.sigmoid(self.model.unprompted(batch, self.model.encode(batch)).logits)[0].cpu().numpy()
