@@ -13,7 +13,7 @@ from torch import Tensor
 from benchmarks.dense import DenseBatch
 from benchmarks.reference_model import ReferenceProDA, losses
 from proda_lib.batch import collate
-from proda_lib.evaluation.scan import scan
+from proda_lib.evaluation.scan import scan, two_step
 from proda_lib.graph import SceneGraph
 from proda_lib.models.config import ModelConfig
 from proda_lib.models.proda import ProDA
@@ -25,6 +25,8 @@ from proda_lib.training.stages import pretrain_losses
 from proda_lib.vocabulary import ACTION_GENOME_OBJECTS, ACTION_GENOME_RELATIONS, Vocabulary
 
 VIDEOS, SPECIFICATIONS, FRAMES, SLOTS, ACTIONS, LABELS = 4, 4, 16, 10, 157, 7
+#: Questions of a scan in two steps.
+BEST = 16
 VOCABULARY = Vocabulary("benchmark", ACTION_GENOME_OBJECTS, ACTION_GENOME_RELATIONS,
                         tuple(f"action {i}" for i in range(ACTIONS)))  # fmt: skip
 #: Frames in which each object of a sparse video is present: 32 in all, so two objects a frame on average.
@@ -143,6 +145,11 @@ class TrainStep:
 def scan_library(model: ProDA, work: Workload, actions: Sequence[int]) -> Tensor:
     """The library's scan: the encoder once, then the questions in chunks."""
     return scan(model, work.rows.batch, actions)[0]
+
+
+def scan_two_step(model: ProDA, work: Workload, actions: Sequence[int]) -> Tensor:
+    """The library's scan in two steps: of all actions, only the :data:`BEST` best of a_m are asked for."""
+    return two_step(model, work.rows.batch, BEST)[1][0, list(actions)]
 
 
 @torch.no_grad()

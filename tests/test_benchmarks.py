@@ -22,6 +22,7 @@ from benchmarks.measure import Sample, peak_memory, seconds, side_by_side, turns
 from benchmarks.reference_model import FairProDA, ReferenceProDA, losses
 from benchmarks.weights import from_library, to_library
 from benchmarks.workload import (
+    BEST,
     TrainStep,
     Workload,
     config_of,
@@ -29,6 +30,7 @@ from benchmarks.workload import (
     scan_fair,
     scan_library,
     scan_reference,
+    scan_two_step,
 )
 from proda_lib.batch import collate
 from proda_lib.models.proda import ProDA
@@ -226,6 +228,10 @@ def test_all_scans_give_the_same_answers():
     for kind, run in ((ReferenceProDA, scan_reference), (FairProDA, scan_fair)):
         found = run(kind.from_library(model), work, actions)
         torch.testing.assert_close(found[torch.arange(20), actions], expected, atol=1e-9, rtol=0)
+    expected, found = (run(model, work, range(157)) for run in (scan_library, scan_two_step))
+    asked = found.isfinite()
+    assert asked.sum() == BEST
+    torch.testing.assert_close(found[asked], expected[asked], atol=1e-9, rtol=0)
 
 
 @pytest.mark.parametrize("visual", [0, 24])

@@ -157,6 +157,7 @@ def test_the_whole_file(monkeypatch, tmp_path):
             assert row["spread"] is None and set(row["repeats"]) <= {1}
     peaks = {row["name"]: row["ratio"] for row in written["rows"] if row["name"].startswith("peak_memory")}
     assert set(peaks) == {f"peak_memory{kind}@d256" for kind in ("", "_fair", "_recompute")}
+    assert "full scan" in record.rows["scan_two_step@d256"]["note"]
     assert "without it" in record.rows["train_step_recompute@d256"]["note"]
 
 
