@@ -13,8 +13,8 @@ from PIL import Image
 
 from proda_lib.datasets import prepare, world
 from proda_lib.datasets.miniature import write_action_genome
+from proda_lib.datasets.official import Files
 from proda_lib.datasets.prepare import check_charades, prepare_charades
-from proda_lib.datasets.prepare_files import Files
 from proda_lib.datasets.store import open_store
 from proda_lib.errors import DataError
 from proda_lib.features.clip import ClipEncoder, add_features
@@ -36,7 +36,7 @@ def official(tmp_path_factory):
     graphs = world.make_videos(world.WorldConfig(), "train", 5)
     write_action_genome(folder / "ag", [graph.take_frames(np.array([1, 3, 4, 6])) for graph in graphs])
     rng = np.random.default_rng(0)
-    for video, numbers in Files.find(folder / "ag", "train").frame_numbers().items():
+    for video, numbers in Files.find(folder / "ag", ("train",)).frame_numbers().items():
         (folder / "frames" / f"{video}.mp4").mkdir(parents=True)
         for number in numbers:
             noise = rng.integers(0, 256, (27, 48, 3), dtype=np.uint8)
@@ -75,7 +75,7 @@ def content(folder):
 
 
 def test_store_holds_the_features_of_each_video(official, whole, encoder):
-    files = Files.find(official / "ag", "train")
+    files = Files.find(official / "ag", ("train",))
     graphs, numbers, store = files.read("train"), files.frame_numbers(), open_store(whole)
     assert [found.video for found in store] == [graph.video for graph in graphs] and len(graphs) == 5
     for graph, found in zip(graphs, store, strict=True):
@@ -174,7 +174,7 @@ def test_a_store_of_something_else_is_not_continued(official, whole, tmp_path, m
 
 
 def test_video_files_are_decoded_at_the_annotated_numbers(official, tmp_path, encoder):
-    files = Files.find(official / "ag", "train")
+    files = Files.find(official / "ag", ("train",))
     numbers = files.frame_numbers()
     for video, wanted in numbers.items():
         grey = [20 + 200 * (number in wanted) for number in range(1, wanted[-1] + 3)]  # the annotated frames are light
@@ -198,7 +198,7 @@ def test_dry_run_says_what_each_video_lacks(official, tmp_path, proda, monkeypat
     code, out, _ = proda(*arguments)
     assert code == 0 and "5 videos with 20 frames; 0 videos lack something" in out
 
-    numbers = Files.find(ag, "train").frame_numbers()
+    numbers = Files.find(ag, ("train",)).frame_numbers()
     names = list(numbers)
     csv = ag / "Charades_v1_train.csv"
     csv.write_text("".join(line for line in csv.read_text().splitlines(True) if not line.startswith(names[0])))
@@ -225,7 +225,7 @@ def test_dry_run_without_files(official, tmp_path):
 
 
 def test_a_video_that_ends_before_its_last_annotation(official, tmp_path):
-    files = Files.find(official / "ag", "train")
+    files = Files.find(official / "ag", ("train",))
     video, numbers = next(iter(files.frame_numbers().items()))
     with av.open(str(tmp_path / f"{video}.mp4"), "w") as file:
         stream = file.add_stream("libx264", rate=30)

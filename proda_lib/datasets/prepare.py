@@ -25,7 +25,8 @@ from typing import Any
 
 from tqdm import tqdm
 
-from proda_lib.datasets.prepare_files import Files, check_charades, parts_of
+from proda_lib.datasets.official import Files
+from proda_lib.datasets.prepare_files import check_charades, parts_of
 from proda_lib.datasets.store import GraphStore, StoreWriter, open_store
 from proda_lib.errors import DataError
 from proda_lib.features.clip import BATCH, ClipEncoder, ahead, pictures_of, with_features
@@ -65,7 +66,7 @@ def prepare_charades(
     """
     encoder, stores = ClipEncoder.load(features, device, allow_download), {}
     for part in parts_of(split):
-        files = Files.find(annotations, part)
+        files = Files.find(annotations, (part,))
         graphs, store = files.read(part), Path(out) / part
         if not graphs:
             raise DataError(files.annotations / "frame_list.txt", part, "no videos", "videos of this split")
