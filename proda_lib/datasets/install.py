@@ -1,7 +1,7 @@
 """Putting data sets under ``data/`` and checking them; nothing licensed is shipped with the code.
 
-An archive is hashed, compared with ``checksums.json`` beside this file, unpacked beside its final place, read once in full by the
-data set's own reader, and only then renamed. Whatever goes wrong before, what stood there stays as it was.
+An archive is hashed, compared with ``checksums.json`` beside this file, unpacked beside its final place, read once in
+full by the data set's own reader, and only then renamed. Whatever goes wrong before, what stood there stays as it was.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from tqdm import tqdm
 from proda_lib.datasets.action_genome import check_action_genome
 from proda_lib.datasets.cad120 import check_cad120
 from proda_lib.datasets.charades import read_charades, read_classes
-from proda_lib.datasets.official import CHARADES_CLASSES, CHARADES_CSVS, Files, charades_folder
+from proda_lib.datasets.official import CHARADES_CLASSES, CHARADES_CSVS, SPLITS, Files, charades_folder
 from proda_lib.datasets.report import Report
 from proda_lib.errors import DataError, DataErrors
 from proda_lib.files import sha256
@@ -102,11 +102,15 @@ def add_dataset(
 def check_dataset(name: str, root: str | os.PathLike | None = None) -> Report:
     """All faults and quirks of a data set under ``root``, in the layout that data/README.md gives.
 
+    Args:
+        name: one of :data:`DATASETS`; or a folder with a packed store, or with stores ``train`` and ``test``, whose
+            files are all compared with their checksums.
+
     Raises:
-        DataError: no such data set, or its folder is not there.
+        DataError: no such data set, or its folder is not there; a store's ``about.json`` is broken.
     """
     if name not in DATASETS:
-        raise DataError("proda data check", "name", repr(name), f"one of {', '.join(DATASETS)}")
+        return _check_stores(name)
     root = data_root() if root is None else Path(root)
     folder = root / name
     if name == "charades":
@@ -127,6 +131,19 @@ def check_dataset(name: str, root: str | os.PathLike | None = None) -> Report:
         return report
 
 
+def _check_stores(folder: str) -> Report:
+    from proda_lib.datasets.store import ABOUT, GraphStore  # Arrow takes a while to load, and few need it
+
+    found = [path for path in (Path(folder), *(Path(folder) / part for part in SPLITS)) if (path / ABOUT).is_file()]
+    if not found:
+        expected = f"one of {', '.join(DATASETS)}, or a folder with {ABOUT} or {'/, '.join(SPLITS)}/"
+        raise DataError("proda data check", "name", repr(folder), expected)
+    report = Report(collect=True)
+    for path in found:
+        GraphStore(path).verify(report)
+    return report
+
+
 def list_datasets(root: str | os.PathLike | None = None) -> dict[str, str]:
     """What is under ``root``: for each data set "added, sha256 ...", "there" or "not there"."""
     root, states = data_root() if root is None else Path(root), {}
@@ -145,7 +162,7 @@ def known_checksums(name: str, checksums: str | os.PathLike = CHECKSUMS) -> dict
     try:
         return dict(json.loads(Path(checksums).read_text(encoding="utf-8")).get(name, {}))
     except (OSError, ValueError, AttributeError, TypeError) as error:
-        raise DataError(checksums, "file", f"{type(error).__name__}: {error}", "JSON with the known checksums") from error
+        raise DataError(checksums, "file", f"{type(error).__name__}: {error}", "the list of known checksums") from error
 
 
 def installed_checksum(target: Path) -> str | None:

@@ -1,4 +1,4 @@
-"""The official files of Action Genome and Charades: where each lies, and what they are. Nobody else knows the layout."""
+"""The official files of Action Genome and Charades: where each lies. No other module knows the layout."""
 
 from __future__ import annotations
 

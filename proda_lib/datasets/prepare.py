@@ -27,7 +27,7 @@ from tqdm import tqdm
 
 from proda_lib.datasets.official import Files
 from proda_lib.datasets.prepare_files import check_charades, parts_of
-from proda_lib.datasets.store import GraphStore, StoreWriter, open_store
+from proda_lib.datasets.store import GraphStore, StoreWriter
 from proda_lib.errors import DataError
 from proda_lib.features.clip import BATCH, ClipEncoder, ahead, pictures_of, with_features
 from proda_lib.features.film import Picture
@@ -117,7 +117,7 @@ def _pack(
     folder: Path, partial: Path, graphs: list[SceneGraph], about: dict[str, Any], skipped: dict[str, str]
 ) -> None:
     """Put the videos of both stores in the order of the annotations into a new one, which takes the final name."""
-    stores = [open_store(path) for path in (folder, partial) if (path / "about.json").exists()]
+    stores = [GraphStore(path) for path in (folder, partial) if (path / "about.json").exists()]
     places = {video: (store, index) for store in stores for index, video in enumerate(store.videos)}
     with tempfile.TemporaryDirectory(prefix=f".{folder.name}-", dir=folder.parent) as scratch:
         new = Path(scratch) / "new"
@@ -193,7 +193,7 @@ def _begun(folder: Path, about: dict[str, Any]) -> GraphStore | None:
     """The store in a folder, if there is one; what was begun with something else cannot be continued."""
     if not (folder / "about.json").exists():
         return None
-    store = open_store(folder)
+    store = GraphStore(folder)
     for key in about.keys() | store.about.keys():
         if store.about.get(key) != about.get(key):
             expected = f"{about.get(key)}, as now; give another --out, or remove the folder"
