@@ -128,7 +128,7 @@ def test_failed_rename_brings_the_old_one_back(add, archive, tmp_path, monkeypat
     (tmp_path / "release/annotations/new.txt").write_text("new")
     other = pack(tmp_path / "release", tmp_path / "other.zip")
     monkeypatch.setattr(os, "rename", fail_for_new)
-    with pytest.raises(OSError, match="disk full"):
+    with pytest.raises(DataError, match="renaming: found disk full"):
         add(other, accept_unknown=True)
     assert content(target) == before
 

@@ -9,7 +9,6 @@ from __future__ import annotations
 import http.client
 import json
 import os
-import shutil
 import stat
 import struct
 import tempfile
@@ -29,7 +28,7 @@ from proda_lib.datasets.charades import read_charades, read_classes
 from proda_lib.datasets.official import CHARADES_CLASSES, CHARADES_CSVS, SPLITS, Files, charades_folder
 from proda_lib.datasets.report import Report
 from proda_lib.errors import DataError, DataErrors
-from proda_lib.files import sha256
+from proda_lib.files import replace_folder, sha256
 from proda_lib.paths import data_root
 
 CHECKSUMS = Path(__file__).with_name("checksums.json")  #: {data set: {archive: SHA-256}} of the known releases
@@ -94,7 +93,7 @@ def add_dataset(
         if errors := ARCHIVES[name](unpacked).errors:
             raise DataErrors(errors)
         (unpacked / MARKER).write_text(json.dumps({"archive": archive.name, "sha256": digest}, indent=2) + "\n")
-        _replace(unpacked, target, Path(scratch) / "old")
+        replace_folder(unpacked, target)
     say(f"{name}: {files} files in {target}")
     return target
 
@@ -257,15 +256,3 @@ def _refuse_hostile(archive: Path, member: zipfile.ZipInfo) -> None:
         raise DataError(archive, f"member {name}", "a link or special file", "plain files and folders")
     if member.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):  # LZMA takes the memory it asks for
         raise DataError(archive, f"member {name}", f"compression {member.compress_type}", "stored or deflated files")
-
-
-def _replace(new: Path, target: Path, old: Path) -> None:
-    try:
-        if target.exists():
-            os.rename(target, old)
-        os.rename(new, target)
-    except BaseException:  # Ctrl-C too
-        if old.exists():
-            os.rename(old, target)
-        raise
-    shutil.rmtree(old, ignore_errors=True)

@@ -32,7 +32,7 @@ from proda_lib.errors import DataError
 from proda_lib.features.clip import BATCH, ClipEncoder, ahead, pictures_of, with_features
 from proda_lib.features.film import Picture
 from proda_lib.features.video import read_frames
-from proda_lib.files import write_atomically
+from proda_lib.files import replace_folder, write_atomically
 from proda_lib.graph import SceneGraph
 
 __all__ = ["check_charades", "prepare_charades"]
@@ -126,15 +126,7 @@ def _pack(
                 writer.add(store[index])
         if skipped:
             write_atomically(new / SKIPPED, lambda path: path.write_text(json.dumps(skipped, indent=1) + "\n", "utf-8"))
-        old = Path(scratch) / "old"
-        if folder.exists():
-            os.rename(folder, old)
-        try:
-            os.rename(new, folder)
-        except BaseException:  # Ctrl-C too
-            if old.exists():
-                os.rename(old, folder)
-            raise
+        replace_folder(new, folder)
 
 
 def _encoded(
