@@ -1,9 +1,10 @@
 """``python -m benchmarks [--quick] [--json FILE] [--device cpu|cuda] [--only NAME]``: library against yardsticks.
 
-Both sides are timed in one process, in turn. ``ratio`` is reference / ours (for matmul_fraction: ours / reference), so
-larger is better in every row; the spread is the interquartile range over the median, the larger one of the two sides.
-Without --quick the file also gets the points of a roofline, cost curves, and rows that have no yardstick. With --only,
-rows of FILE that were not asked for stay as they are.
+Both sides are timed in one process, in turn, after a call that is not timed. ``ratio`` is reference / ours (for
+matmul_fraction: ours / reference), so larger is better in every row; the spread is the interquartile range over the
+median, the larger one of the two sides, and unknown if one of them was measured once.
+Without --quick there are more rows, and the file also gets the points of a roofline and cost curves. With --only, what
+was not asked for stays in FILE as it is, and what is new has a commit of its own.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ import torch
 from rich.console import Console
 from rich.table import Table
 
-from benchmarks.cases import FULL, NAMES, QUICK, QUICK_NAMES, WIDTHS, Row, scan_rows, step_rows
+from benchmarks.cases import FULL, NAMES, QUICK, QUICK_NAMES, SCANS, STEPS, WIDTHS, Row, scan_rows, step_rows
 from benchmarks.curves import TIMED, curve_config, curves, rooflines
 from benchmarks.measure import describe, has_bf16, matmul_rate
 from benchmarks.others import OTHERS, other_rows
@@ -30,14 +31,27 @@ from proda_lib.memory import keep_freed_memory
 ALL = (*NAMES, *OTHERS, *STORE, "roofline", "curves")
 
 
-def table(rows: list[Row], machine: dict[str, object]) -> Table:
+def left_out() -> str:
+    """The rows that --quick has no time for, those of all widths by their names alone."""
+    names = []
+    for name in (*STEPS, *SCANS):
+        of_widths = [f"{name}@d{width}" for width in WIDTHS]
+        missing = [full for full in of_widths if full not in QUICK_NAMES]
+        names += [name] if missing == of_widths else missing
+    return ", ".join(names)
+
+
+def table(rows: list[Row], machine: dict[str, object], quick: bool) -> Table:
     """All rows, for a terminal."""
 
     def number(value: float | None, form: str = ".3g") -> str:
         return "–" if value is None else format(value, form)
 
     where = machine.get("gpu") or f"{machine['cpu']}, {machine['threads']} threads"
-    shown = Table(title=f"{where}, torch {machine['torch']}", caption="ratio: larger is better")
+    caption = "ratio: larger is better. spread –: a side was measured once."
+    if quick:
+        caption += f"\nNot in --quick, where they would take more than three minutes: {left_out()}."
+    shown = Table(title=f"{where}, torch {machine['torch']}", caption=caption)
     for title in ("name", "reference", "ours", "unit", "ratio", "spread", "repeats", "note"):
         figures = title in ("reference", "ours", "ratio", "spread", "repeats")
         shown.add_column(title, justify="right" if figures else "left", no_wrap=title != "note")
@@ -65,7 +79,7 @@ def choose(pattern: str, quick: bool) -> set[str]:
 
 
 def merged(old: dict, new: dict) -> dict:
-    """The file ``old`` with the rows of ``new`` in place of its own; each new row notes its commit.
+    """The file ``old`` with what ``new`` has in place of its own; rows, roofline and curves note their new commit.
 
     Raises:
         SystemExit: ``old`` is of another machine or other versions.
@@ -73,11 +87,10 @@ def merged(old: dict, new: dict) -> dict:
     same = ("cpu", "cores", "threads", "python", "torch", "device")
     if found := [key for key in same if old["machine"][key] != new["machine"][key]]:
         raise SystemExit(f"--json: the file is of another machine ({', '.join(found)} differ); name another file")
-    rows = {row["name"]: row for row in old["rows"]}
-    for row in new["rows"]:
-        note = "; ".join(filter(None, (row["note"], f"commit {new['machine']['commit']}")))
-        rows[row["name"]] = {**row, "note": note}
-    return {**old, "rows": list(rows.values()), **{key: new[key] for key in ("roofline", "curves") if new[key]}}
+    commit = {"commit": new["machine"]["commit"]}
+    fresh = {key: [{**entry, **commit} for entry in new[key]] for key in ("rows", "roofline", "curves")}
+    rows = {row["name"]: row for row in (*old["rows"], *fresh["rows"])}
+    return {**old, "rows": list(rows.values()), **{key: fresh[key] for key in ("roofline", "curves") if fresh[key]}}
 
 
 def main() -> None:
@@ -110,7 +123,7 @@ def main() -> None:
     if "curves" in wanted:
         with console.status("curves") as status:
             cost = curves(curve_config(), given.device, tell=status.update)
-    console.print(table(rows, machine))
+    console.print(table(rows, machine, given.quick))
     console.print(f"{time.perf_counter() - start:.0f} s")
     if given.json:
         written = {"machine": {**machine, **rates(given.device)}, "rows": [dataclasses.asdict(row) for row in rows],

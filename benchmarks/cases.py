@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 from collections.abc import Callable, Collection
 from dataclasses import dataclass
@@ -9,7 +10,7 @@ from dataclasses import dataclass
 import torch
 
 from benchmarks.flops import training_flops
-from benchmarks.measure import Sample, has_bf16, matmul_rate, side_by_side
+from benchmarks.measure import Sample, has_bf16, matmul_rate, ratio_spread, side_by_side
 from benchmarks.reference_model import FairProDA, ReferenceProDA
 from benchmarks.workload import (
     ACTIONS,
@@ -51,33 +52,33 @@ class Plan:
     """How long to measure.
 
     Attributes:
-        repeats: at most. ``step_seconds``, ``scan_seconds``: by width, shared by the calls that are compared.
-        reference_questions, dense_questions, fair_questions: how many of the 157 questions are really asked.
+        repeats, fewest: timings of each call, see :func:`benchmarks.measure.turns`. ``seconds``: of each, by width.
+        questions: kind of model → how many of the 157 questions are really asked.
         share_dense: one timing of a dense yardstick serves sparse and dense videos.
     """
 
     repeats: int
-    step_seconds: dict[int, float]
-    scan_seconds: dict[int, float]
-    reference_questions: int
-    dense_questions: int
-    fair_questions: int
+    fewest: int
+    seconds: dict[int, float]
+    questions: dict[str, int]
     share_dense: bool
 
 
-QUICK = Plan(3, {768: 60.0, 256: 8.0}, {768: 8.0, 256: 3.0}, 4, 16, 16, share_dense=True)
-FULL = Plan(5, {768: 480.0, 256: 90.0}, {768: 240.0, 256: 60.0}, ACTIONS, ACTIONS, ACTIONS, share_dense=False)
+#: The straightforward scan does the same again for every question, the others share work: 40 fit into one chunk.
+QUICK = Plan(3, 2, {768: 15.0, 256: 2.0}, {"reference": 2, "fair": 40, "ours": 40}, share_dense=True)
+FULL = Plan(5, 3, {768: 90.0, 256: 15.0}, dict.fromkeys(("reference", "fair", "ours"), ACTIONS), share_dense=False)
 
-#: Row → the two calls it compares, the yardstick first (train_step_bf16: the library in single precision);
-#: matmul_fraction compares one call with the machine.
+#: Row → the two calls it compares, the reference first; matmul_fraction compares one call with the machine.
 STEPS: dict[str, tuple[str, ...]] = {
     "train_step_sparse": ("reference_sparse", "ours_sparse"),
     "train_step_dense": ("reference_dense", "ours_dense"),
     "train_step_sparse_fair": ("fair_sparse", "ours_sparse"),
     "train_step_dense_fair": ("fair_dense", "ours_dense"),
     "train_step_bf16": ("ours_sparse", "bf16_sparse"),
+    "train_step_recompute": ("ours_sparse", "recompute_sparse"),
     "peak_memory": ("reference_sparse", "ours_sparse"),
     "peak_memory_fair": ("fair_sparse", "ours_sparse"),
+    "peak_memory_recompute": ("ours_sparse", "recompute_sparse"),
     "matmul_fraction": ("ours_sparse",),
     "matmul_fraction_dense": ("ours_dense",),
     "matmul_fraction_bf16": ("bf16_sparse",),
@@ -85,63 +86,82 @@ STEPS: dict[str, tuple[str, ...]] = {
 SCANS: dict[str, tuple[str, str]] = {
     "scan": ("reference_sparse", "ours_sparse"),
     "scan_dense": ("reference_dense", "ours_dense"),
-    "scan_fair": ("fair_sparse", "ours_fair"),
+    "scan_fair": ("fair_sparse", "ours_sparse"),
 }
 NAMES = tuple(f"{name}@d{width}" for width in WIDTHS for name in (*STEPS, *SCANS))
-#: With --quick: all but the fair yardstick's steps at D = 768, which alone take half a minute.
-QUICK_NAMES = tuple(name for name in NAMES if not name.endswith("_fair@d768") or name.startswith("scan"))
+#: With --quick: five rows at both widths, and the same against the fair yardstick where its step takes seconds.
+COMPARED = ("train_step_sparse", "train_step_dense", "peak_memory", "matmul_fraction", "scan")
+QUICK_NAMES = tuple(name for name in NAMES if name.split("@")[0] in COMPARED or name.endswith("_fair@d256"))
 
 
-def ratio_row(name: str, size: str, reference: Sample, ours: Sample, scales: tuple[float, float], note: str) -> Row:
-    """Seconds of both sides, each times its scale. The spread is the larger of the two sides'."""
+def ratio_row(
+    name: str, size: str, reference: Sample, ours: Sample, scales: tuple[float, float] = (1.0, 1.0), note: str = ""
+) -> Row:
+    """Seconds of both sides, each times its scale."""
     theirs, mine = reference.median * scales[0], ours.median * scales[1]
-    spreads = [s for s in (reference.spread, ours.spread) if s is not None]
     repeats = (len(reference.seconds), len(ours.seconds))
-    return Row(name, size, "s", theirs, mine, theirs / mine, max(spreads, default=None), repeats, note)
+    return Row(name, size, "s", theirs, mine, theirs / mine, ratio_spread(reference, ours), repeats, note)
+
+
+def step_calls(width: int, plan: Plan, wanted: Collection[str]) -> dict[str, str]:
+    """Call → the call that is timed for it, for the training steps that the wanted rows of a width compare."""
+    shared = {"reference_dense": "reference_sparse", "fair_dense": "fair_sparse"} if plan.share_dense else {}
+    needed = {call for name in STEPS if f"{name}@d{width}" in wanted for call in STEPS[name]}
+    return {call: shared.get(call, call) for call in needed}
+
+
+def scan_calls(width: int, plan: Plan, wanted: Collection[str]) -> dict[str, int]:
+    """Call → questions, for the scans that the wanted rows of a width compare."""
+    needed = {call for name in SCANS if f"{name}@d{width}" in wanted for call in SCANS[name]}
+    return {call: plan.questions[call.split("_")[0]] for call in sorted(needed)}
 
 
 def step_rows(width: int, plan: Plan, device: str, wanted: Collection[str]) -> list[Row]:
     """Training steps of one width: time, peak memory, and share of the machine's matrix-product rate."""
-    wanted = [name for name in STEPS if f"{name}@d{width}" in wanted]
-    bf16 = has_bf16(device)
-    needed = {call for name in wanted for call in STEPS[name] if bf16 or call != "bf16_sparse"}
-    missing = "the processor has no bf16 matrix products (avx512_bf16, amx_bf16)"
+    timed = step_calls(width, plan, wanted)
+    if not has_bf16(device):
+        timed.pop("bf16_sparse", None)
+    work = {density: Workload.make(density, device) for density in ("sparse", "dense")}
+    samples: dict[str, Sample] = {}
+    if timed:
+        calls, clear = make_steps(config_of(width), device, work, set(timed.values()))
+        peaks = {call for name in STEPS if name.startswith("peak_memory") and f"{name}@d{width}" in wanted
+                 for call in STEPS[name]}  # fmt: skip
+        samples = side_by_side(calls, plan.repeats, plan.fewest, plan.seconds[width], device, clear, peaks)
+    return [step_row(name, width, timed, samples, work, device) for name in STEPS if f"{name}@d{width}" in wanted]
+
+
+def step_row(
+    name: str, width: int, timed: dict[str, str], samples: dict[str, Sample], work: dict[str, Workload], device: str
+) -> Row:
+    """The row ``name`` of :data:`STEPS` from what was measured; ``timed``: see :func:`step_calls`."""
     size = f"{VIDEOS} videos x {SPECIFICATIONS} specifications, N={FRAMES}, M={SLOTS}, D={width}"
-    shared = {"reference_dense": "reference_sparse", "fair_dense": "fair_sparse"} if plan.share_dense else {}
-    samples, work = {}, {density: Workload.make(density, device) for density in ("sparse", "dense")}
-    if needed:
-        calls, clear = make_steps(config_of(width), device, work, {shared.get(call, call) for call in needed})
-        samples = side_by_side(calls, plan.repeats, plan.step_seconds[width], device, clear)
-        samples |= {call: samples[other] for call, other in shared.items() if other in samples}
-    rows = []
-    for name in wanted:
-        compared, full = STEPS[name], f"{name}@d{width}"
-        if not set(compared) <= set(samples):
-            rows.append(Row(full, size, "s", note=missing))
-        elif name.startswith("matmul_fraction"):
-            density, precision = compared[0].split("_")[1], torch.bfloat16 if "bf16" in name else torch.float32
-            rows.append(fraction_row(full, size, samples[compared[0]], work[density], width, device, precision))
-        elif name.startswith("peak_memory"):
-            peaks = [samples[call].peak for call in compared]
-            if None in peaks:
-                rows.append(Row(full, size, "GiB", note="the system does not tell the peak of resident memory"))
-                continue
-            theirs, ours = (peak / GIB for peak in peaks)
-            rows.append(
-                Row(full, size, "GiB", theirs, ours, theirs / ours, note="beyond parameters and optimiser, sparse")
-            )
-        else:
-            note = "the dense yardstick's time is that of its sparse row" if compared[0] in shared else ""
-            rows.append(ratio_row(full, size, *(samples[call] for call in compared), (1.0, 1.0), note))
-    return rows
+    compared, full = STEPS[name], f"{name}@d{width}"
+    if not set(compared) <= set(timed):
+        return Row(full, size, "s", note="the processor has no bf16 matrix products (avx512_bf16, amx_bf16)")
+    if name.startswith("matmul_fraction"):
+        density, precision = compared[0].split("_")[1], torch.bfloat16 if "bf16" in name else torch.float32
+        return fraction_row(full, size, samples[compared[0]], work[density], width, device, precision)
+    reference, ours = (samples[timed[call]] for call in compared)
+    notes = ["reference: the library without it"] if compared[0].startswith("ours") else []
+    if name.startswith("peak_memory"):
+        if None in (reference.peak, ours.peak):
+            return Row(full, size, "GiB", note="the system does not tell the peak of resident memory")
+        notes = ["beyond parameters and optimiser, sparse", *notes]
+        ratio = reference.peak / ours.peak
+        return Row(full, size, "GiB", reference.peak / GIB, ours.peak / GIB, ratio, note="; ".join(notes))
+    if timed[compared[0]] != compared[0]:
+        notes.append("the dense yardstick's time is that of its sparse row")
+    return ratio_row(full, size, reference, ours, (1.0, 1.0), "; ".join(notes))
 
 
 def make_steps(
     config: ModelConfig, device: str, work: dict[str, Workload], needed: Collection[str]
 ) -> tuple[dict[str, Callable[[], None]], Callable[[], None]]:
-    """Warm training steps by name, model_work as in "ours_sparse", and a function that lets go of gradients.
+    """Training steps by name, model_work as in "ours_sparse", and a function that lets go of gradients.
 
-    The two yardsticks share parameters and optimiser, which would not fit a laptop three times.
+    The two yardsticks share parameters and optimiser, which would not fit a laptop three times; so do the library with
+    and without ``recompute``.
     """
     torch.manual_seed(0)
     model = ProDA(config).to(device)
@@ -153,6 +173,10 @@ def make_steps(
         fair.load_state_dict(reference.state_dict(keep_vars=True), assign=True)
         steps["reference"] = TrainStep(reference)
         steps["fair"] = TrainStep(fair, steps["reference"].optimizer)
+    if any(call.startswith("recompute") for call in needed):
+        again = ProDA(dataclasses.replace(config, recompute=True)).to(device)
+        again.load_state_dict(model.state_dict(keep_vars=True), assign=True)
+        steps["recompute"] = TrainStep(again, steps["ours"].optimizer)
     steps["bf16"] = functools.partial(steps["ours"], bf16=True)
     small = Workload.make("sparse", device, videos=1, specifications=1)
     for kind in sorted({call.split("_")[0] for call in needed}):
@@ -178,30 +202,23 @@ def fraction_row(
 
 def scan_rows(width: int, plan: Plan, device: str, wanted: Collection[str]) -> list[Row]:
     """All 157 actions of one video asked alone, a_s only: SAP branch, evaluation mode, no gradients."""
-    wanted = [name for name in SCANS if f"{name}@d{width}" in wanted]
-    if not wanted:
+    asked = scan_calls(width, plan, wanted)
+    if not asked:
         return []
     torch.manual_seed(0)
     model = ProDA(config_of(width)).to(device).eval()
-    runs = {  # kind → scan and model
-        "ours": (scan_library, model),
-        "reference": (scan_reference, ReferenceProDA.from_library(model)),
-        "fair": (scan_fair, FairProDA.from_library(model)),
-    }
-    counts = {"ours_sparse": ACTIONS, "ours_dense": plan.dense_questions, "ours_fair": plan.fair_questions,
-              "fair_sparse": plan.fair_questions}  # fmt: skip
+    scans = {"ours": scan_library, "reference": scan_reference, "fair": scan_fair}
+    yardsticks = {"reference": ReferenceProDA, "fair": FairProDA}
+    kinds = {call.split("_")[0] for call in asked}
+    models = {kind: yardsticks[kind].from_library(model) if kind in yardsticks else model for kind in kinds}
     work = {density: Workload.make(density, device, 1, 1) for density in ("sparse", "dense")}
-    calls, asked = {}, {}
-    for call in sorted({call for name in wanted for call in SCANS[name]}):
+    calls = {}
+    for call, questions in asked.items():
         kind, density = call.split("_")
-        run, asking = runs[kind]
-        videos = work["dense" if density == "dense" else "sparse"]
-        asked[call] = counts.get(call, plan.reference_questions)
-        calls[call] = functools.partial(run, asking, videos, range(asked[call]))
-        run(asking, videos, range(1))  # warm
-    samples = side_by_side(calls, plan.repeats, plan.scan_seconds[width], device)
+        calls[call] = functools.partial(scans[kind], models[kind], work[density], range(questions))
+    samples = side_by_side(calls, plan.repeats, plan.fewest, plan.seconds[width], device)
     rows = []
-    for name in wanted:
+    for name in (name for name in SCANS if f"{name}@d{width}" in wanted):
         theirs, ours = (asked[call] for call in SCANS[name])
         scales = (ACTIONS / theirs, ACTIONS / ours)
         note = "" if scales == (1.0, 1.0) else f"scaled from {theirs} and {ours} of {ACTIONS} questions"

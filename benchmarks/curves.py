@@ -14,12 +14,12 @@ from proda_lib.models.config import ModelConfig
 
 KINDS = ("ours", "fair", "reference")
 #: What is varied, each alone, the rest as in the sparse workload. "objects": so many in every frame, of nine slots;
-#: "slots": person, and objects that may be absent; "specifications": of each video, as many as it has labels or so.
+#: "slots": person, and objects that may be absent; "labels": L of each video, and all 2L + 1 specifications they give.
 AXES: dict[str, tuple[int, ...]] = {
     "frames": (4, 8, 16, 32),
     "objects": (1, 2, 3, 5, 7, 9),
     "slots": (5, 7, 10, 15),
-    "specifications": (1, 2, 4, 8),
+    "labels": (1, 2, 4, 7),
     "videos": (1, 2, 4, 8),
 }
 #: Row of the table → the roofline's points that take their seconds from it: model → column.
@@ -31,19 +31,22 @@ TIMED = {
 
 def workload(axis: str, value: int, device: str = "cpu") -> Workload:
     """The sparse workload with one thing changed."""
-    return Workload.make(value, device) if axis == "objects" else Workload.make("sparse", device, **{axis: value})
+    if axis == "objects":
+        return Workload.make(value, device)
+    changed = {"labels": value, "specifications": 2 * value + 1} if axis == "labels" else {axis: value}
+    return Workload.make("sparse", device, **changed)
 
 
 def curves(
     config: ModelConfig, device: str = "cpu", axes: dict[str, Sequence[int]] = AXES, repeats: int = 3,
-    budget: float = 20.0, tell: Callable[[str], object] = lambda text: None,
+    budget: float = 6.0, tell: Callable[[str], object] = lambda text: None,
 ) -> list[dict[str, object]]:  # fmt: skip
     """Seconds of a training step of the library and of both yardsticks, a row for each point of each axis.
 
     One model serves all points, so ``config.frames`` must be the most frames of all.
 
     Args:
-        repeats, budget: at most so many timings of each, in about so many seconds a point.
+        repeats, budget: at most so many timings of each call, in about so many seconds; one at least.
         tell: is told which point is measured.
     """
     points = {f"{axis}-{value}": (axis, value) for axis, values in axes.items() for value in values}
@@ -53,7 +56,7 @@ def curves(
     for name, (axis, value) in points.items():
         tell(f"{axis} = {value}")
         own = {kind: calls[f"{kind}_{name}"] for kind in KINDS}
-        samples = side_by_side(own, repeats, budget, device, clear)
+        samples = side_by_side(own, repeats, 1, budget, device, clear)
         rows.append({"axis": axis, "value": value, **{k: s.median for k, s in samples.items()}, "unit": "s"})
     return rows
 

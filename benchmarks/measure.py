@@ -5,13 +5,14 @@ from __future__ import annotations
 import ctypes
 import functools
 import gc
+import math
 import os
 import platform
 import re
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
@@ -24,7 +25,7 @@ from proda_lib.training.runs import commit
 
 @dataclass
 class Sample:
-    """Seconds of each repeat, and bytes that the first one needed at its peak (None where that cannot be measured)."""
+    """Seconds of each repeat; bytes that a call needed at its peak, None where nobody asked or that is not known."""
 
     seconds: list[float] = field(default_factory=list)
     peak: int | None = None
@@ -42,6 +43,12 @@ class Sample:
         return float((high - low) / self.median)
 
 
+def ratio_spread(*sides: Sample) -> float | None:
+    """Of a ratio: the largest of its sides' spreads; None if that of one of them is not known."""
+    spreads = [side.spread for side in sides]
+    return None if None in spreads else max(spreads)
+
+
 def _synchronise(device: str) -> None:
     if device != "cpu":
         torch.cuda.synchronize()
@@ -56,27 +63,40 @@ def seconds(call: Callable[[], object], device: str = "cpu") -> float:
     return time.perf_counter() - start
 
 
+def turns(one: float, repeats: int, fewest: int, budget: float) -> int:
+    """How often a call of ``one`` seconds is timed: what fits into ``budget`` seconds, ``fewest`` to ``repeats`` times.
+
+    A call that alone takes more than the budget is timed once, and so has no spread.
+    """
+    return 1 if one > budget else int(min(repeats, max(fewest, budget / one)))
+
+
 def side_by_side(
-    calls: dict[str, Callable[[], object]], repeats: int, budget: float, device: str = "cpu",
-    clear: Callable[[], object] = lambda: None,
+    calls: dict[str, Callable[[], object]], repeats: int, fewest: int = 1, budget: float = math.inf,
+    device: str = "cpu", clear: Callable[[], object] = lambda: None, peaks: Collection[str] = (),
 ) -> dict[str, Sample]:  # fmt: skip
     """Time the calls in turn, so that a machine that slows down slows all of them.
 
-    Every call is made at least once and at most ``repeats`` times; later rounds leave out the calls that would take
-    more than their equal share of ``budget`` seconds in all. ``clear`` runs before each call and is not timed. Calls
-    should be warm.
+    Every call is made once before any is timed. Memory is measured then, of those in ``peaks``: they come first, as
+    measuring gives freed memory back to the system, which makes the next call slower.
+
+    Args:
+        repeats, fewest, budget: of each call, see :func:`turns`.
+        clear: runs before each call and is not timed.
     """
     samples = {name: Sample() for name in calls}
+    for name in sorted(calls, key=lambda name: name not in peaks):
+        clear()
+        if name in peaks:
+            samples[name].peak = peak_memory(calls[name], device)
+        else:
+            calls[name]()
     for turn in range(repeats):
         for name, call in calls.items():
             sample = samples[name]
-            if turn and sum(sample.seconds) + sample.median > budget / len(calls):
-                continue
-            clear()
-            if turn:
+            if turn == 0 or turn < turns(sample.median, repeats, fewest, budget):
+                clear()
                 sample.seconds.append(seconds(call, device))
-            else:
-                sample.peak = peak_memory(lambda c=call, s=sample: s.seconds.append(seconds(c, device)), device)
     return samples
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import itertools
 import os
 import shutil
 import subprocess
@@ -13,7 +14,7 @@ from pathlib import Path
 
 import torch
 
-from benchmarks.cases import Row
+from benchmarks.cases import Row, ratio_row
 from benchmarks.dense import DenseBatch
 from benchmarks.measure import Sample, python, seconds, side_by_side
 from benchmarks.store import STORE, store_rows
@@ -60,25 +61,21 @@ def loading_row(repeats: int, device: str = "cpu", recipe: Recipe | None = None,
     recipe = recipe or make_recipe("reference")
     graphs = world.make_videos(world.WorldConfig(), "train", recipe.batch_videos * batches)
     model = ProDA(recipe.model_config(graphs[0].vocabulary)).to(device)
-    step, (loader, _) = TrainStep(model), epoch_loader(graphs, recipe, 0)
-    waiting = iter(loader)
+    step = TrainStep(model)
+    waiting = itertools.chain.from_iterable(epoch_loader(graphs, recipe, epoch)[0] for epoch in itertools.count())
     rows = next(waiting).to(device)
     dense = DenseBatch.of(graphs[:1], max(g.num_slots for g in graphs[:1])).to(device)  # which our step never reads
     work = Workload(graphs, rows, dense)
-    step(work)
 
     def load() -> None:
         for _ in range(batches):
             next(waiting).to(device)
 
-    turns = max(1, min(repeats, (len(loader) - 1) // batches))
-    samples = side_by_side({"load": load, "step": functools.partial(step, work)}, turns, 1e9, device)
+    samples = side_by_side({"load": load, "step": functools.partial(step, work)}, repeats, device=device)
     loaded, stepped = samples["load"].median / batches, samples["step"].median
-    spreads = [s.spread for s in samples.values() if s.spread is not None]
     size = f"{recipe.batch_videos} videos x {recipe.specs_per_video} specifications, D={recipe.width}"
     note = f"reference: a training step; {1 / loaded:.3g} batches/s against {1 / stepped:.3g} steps/s, no workers"
-    return Row("data_loading", size, "s", stepped, loaded, stepped / loaded, max(spreads, default=None),
-               (turns, turns), note)  # fmt: skip
+    return ratio_row("data_loading", size, samples["step"], samples["load"], (1.0, 1 / batches), note)
 
 
 def site_row() -> Row:

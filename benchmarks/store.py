@@ -11,8 +11,8 @@ from pathlib import Path
 import numpy as np
 from tqdm import tqdm
 
-from benchmarks.cases import Row
-from benchmarks.measure import Sample, python, seconds, side_by_side
+from benchmarks.cases import Row, ratio_row
+from benchmarks.measure import python, seconds, side_by_side
 from proda_lib.datasets import world
 from proda_lib.datasets.store import GraphStore, StoreWriter
 from proda_lib.graph import SceneGraph
@@ -40,8 +40,10 @@ def store_rows(repeats: int, videos: int = VIDEOS) -> list[Row]:
         frames = videos * FRAMES
         size = f"{videos:,} videos, {frames:,} frames, {sum(f.stat().st_size for f in path.iterdir()) / 2**30:.1f} GiB"
         rows = [Row("store_write", size, "videos/s", None, videos / took, None, None, (1,), "generation included")]
-        opened = side_by_side({"few": lambda: GraphStore(few), "many": lambda: GraphStore(path)}, repeats, 1e9)
-        rows.append(_row("store_open", size, opened["few"], opened["many"], f"reference: a store of {FEW} videos"))
+        opened = side_by_side({"few": lambda: GraphStore(few), "many": lambda: GraphStore(path)}, repeats)
+        rows.append(
+            ratio_row("store_open", size, opened["few"], opened["many"], note=f"reference: a store of {FEW} videos")
+        )
         store = GraphStore(path)
         order = np.random.default_rng(0).permutation(len(store))[:500].tolist()
         graphs = [store[index] for index in order]
@@ -49,19 +51,21 @@ def store_rows(repeats: int, videos: int = VIDEOS) -> list[Row]:
         places = [_place(store, graph, files) for graph in graphs]
         read = side_by_side({"raw": lambda: [_raw(*place) for place in places],
                              "ours": lambda: [np.array(graph.features.packed) for graph in graphs]},
-                            repeats, 1e9)  # fmt: skip
+                            repeats)  # fmt: skip
         size = (
             f"{len(order)} videos at random, {sum(count for _, _, count in places) / len(order) / 2**10:.0f} KiB each"
         )
         rows.append(
-            _row("store_read_features", size, read["raw"], read["ours"], "reference: os.pread of the same bytes")
+            ratio_row(
+                "store_read_features", size, read["raw"], read["ours"], note="reference: os.pread of the same bytes"
+            )
         )
         rng = np.random.default_rng(1)
         whole = side_by_side({"raw": lambda: [_raw(*place) for place in places],
                               "ours": lambda: [store[index].sample_frames(16, rng) for index in order]},
-                             repeats, 1e9)  # fmt: skip
+                             repeats)  # fmt: skip
         note = "graph with 16 of its frames, checked; reference: os.pread of all its features"
-        rows.append(_row("store_read_graph", size, whole["raw"], whole["ours"], note))
+        rows.append(ratio_row("store_read_graph", size, whole["raw"], whole["ours"], note=note))
         for file in files.values():
             os.close(file)
         rows.append(_memory_row(path, videos))
@@ -72,13 +76,6 @@ def _write(folder: Path, graphs: Iterable[SceneGraph]) -> None:
     with StoreWriter(folder, world.VOCABULARY) as writer:
         for graph in graphs:
             writer.add(graph)
-
-
-def _row(name: str, size: str, reference: Sample, ours: Sample, note: str) -> Row:
-    spreads = [s.spread for s in (reference, ours) if s.spread is not None]
-    counts = (len(reference.seconds), len(ours.seconds))
-    ratio = reference.median / ours.median
-    return Row(name, size, "s", reference.median, ours.median, ratio, max(spreads, default=None), counts, note)
 
 
 def _place(store: GraphStore, graph: SceneGraph, files: dict[str, int]) -> tuple[int, int, int]:

@@ -24,7 +24,7 @@ from proda_lib.training.recipe import Recipe
 from proda_lib.training.stages import pretrain_losses
 from proda_lib.vocabulary import ACTION_GENOME_OBJECTS, ACTION_GENOME_RELATIONS, Vocabulary
 
-VIDEOS, SPECIFICATIONS, FRAMES, SLOTS, ACTIONS = 4, 4, 16, 10, 157
+VIDEOS, SPECIFICATIONS, FRAMES, SLOTS, ACTIONS, LABELS = 4, 4, 16, 10, 157, 7
 VOCABULARY = Vocabulary("benchmark", ACTION_GENOME_OBJECTS, ACTION_GENOME_RELATIONS,
                         tuple(f"action {i}" for i in range(ACTIONS)))  # fmt: skip
 #: Frames in which each object of a sparse video is present: 32 in all, so two objects a frame on average.
@@ -38,9 +38,9 @@ def config_of(width: int, visual: int = 0) -> ModelConfig:
 
 
 def make_video(
-    seed: int, density: str | int, visual: int = 0, frames: int = FRAMES, slots: int = SLOTS
+    seed: int, density: str | int, visual: int = 0, frames: int = FRAMES, slots: int = SLOTS, labels: int = LABELS
 ) -> SceneGraph:  # fmt: skip
-    """A random video: ``slots`` slots and the star of person ↔ object edges, both ways.
+    """A random video: ``slots`` slots, ``labels`` different labels, and the star of person ↔ object edges, both ways.
 
     "sparse" is Action Genome's sparsity: the person in every frame, four different objects in a video and two of them
     in a frame on average; five of ten slots stay empty. "dense": the person and an object in every other slot, in every
@@ -63,7 +63,7 @@ def make_video(
     relations = (
         np.concatenate([relations, relations], axis=1) & (present[:, edges[0]] & present[:, edges[1]])[..., None]
     )
-    segments = np.sort(rng.random((7, 2)), axis=1) * 28 + [0.0, 1.0]
+    segments = np.sort(rng.random((labels, 2)), axis=1) * 28 + [0.0, 1.0]
     return SceneGraph(
         video=f"{density}-{seed}",
         vocabulary=VOCABULARY,
@@ -74,7 +74,7 @@ def make_video(
         relations=relations,
         times=np.linspace(0, 30, frames),
         duration=30.0,
-        segment_labels=rng.choice(ACTIONS, 7, replace=False),
+        segment_labels=rng.choice(ACTIONS, labels, replace=False),
         segments=segments,
         features=rng.normal(size=(frames, slots, visual)).astype(np.float32) if visual else None,
         frame_features=rng.normal(size=(frames, visual)).astype(np.float32) if visual else None,
@@ -92,10 +92,10 @@ class Workload:
     @classmethod
     def make(
         cls, density: str | int, device: str = "cpu", videos: int = VIDEOS, specifications: int = SPECIFICATIONS,
-        visual: int = 0, frames: int = FRAMES, slots: int = SLOTS,
+        visual: int = 0, frames: int = FRAMES, slots: int = SLOTS, labels: int = LABELS,
     ) -> Workload:  # fmt: skip
         """``videos`` videos with ``specifications`` specifications each, as one training step sees them."""
-        graphs = [make_video(seed, density, visual, frames, slots) for seed in range(videos)]
+        graphs = [make_video(seed, density, visual, frames, slots, labels) for seed in range(videos)]
         saps = []
         for seed, graph in enumerate(graphs):
             rng = np.random.default_rng(seed)

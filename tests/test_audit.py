@@ -12,6 +12,7 @@ from proda_lib.datasets.charades import read_rows
 from proda_lib.datasets.world import VOCABULARY, WorldConfig, make_videos
 from proda_lib.errors import DataError
 from proda_lib.evaluation import audit, prompt_only, protocols, report
+from proda_lib.evaluation.grid import Recorded
 from proda_lib.losses import classification_loss
 from proda_lib.models.controls import PromptOnly
 from proda_lib.pages import audit as page
@@ -232,7 +233,8 @@ def controls(graphs):
 
 def test_tables_show_the_record_and_the_paper(controls):
     frame = page.asked_table(controls).frame
-    assert str(frame.loc["a_t, both kinds", ("paper", "ProDA")]) == "71.10"
+    assert str(frame.loc[page.UNKNOWN, ("paper", "ProDA")]) == "71.10"
+    assert str(frame.loc["a_t, both kinds", ("paper", "ProDA")]) == "–"
     for name in ("rule", "trained"):
         expected = [metrics[name]["both"]["a_t"] for metrics in controls.record["metrics"]]
         assert list(frame.loc["a_t, both kinds", ("Charades", name)].values) == expected
@@ -284,20 +286,16 @@ def run(seed: int, a_t: float, select: str = "validation") -> Run:
 
 
 def test_selection_is_paired_by_seed_or_not_run():
-    assert checklist.selection_table({}).note.startswith("Not run") and "Not run" in checklist.selection_findings({})
+    nothing = Recorded({"validation": [], "test": []})
+    assert set(map(str, checklist.selection_table(nothing).frame["test − validation"])) == {"not run"}
+    assert "no seed in common" in checklist.selection_findings(nothing)
     rows = {"validation": [run(0, 50.0), run(1, 60.0)], "test": [run(1, 63.0, "test"), run(0, 51.0, "test")]}
-    found = {"CAD-120": rows}
-    frame = checklist.selection_table(found).frame["CAD-120"]
-    assert frame.loc["a_t, paper's protocol, both kinds", "test − validation"].values == (1.0, 3.0)
-    assert frame.loc["a_m", "test − validation"].values == (0.5, 1.5)
-    assert "+2.0 ± 1.4 points" in checklist.selection_findings(found)
-
-
-def test_selection_says_when_there_was_nothing_to_choose():
-    recipe = make_recipe("reference", dataset="world", select="test")
-    assert recipe.pretrain_epochs == recipe.posttrain_epochs == 1
-    one = Run({"recipe": vars(recipe), "metrics": {"a_m": {"map": 1.0}}}, None)
-    assert "nothing to choose" in checklist.selection_findings({"SSG-World": {"validation": [one], "test": [one]}})
+    table = checklist.selection_table(Recorded(rows))
+    assert table.frame.loc["a_t, paper's protocol, both kinds", "test − validation"].values == (1.0, 3.0)
+    assert table.frame.loc["a_m", "test − validation"].values == (0.5, 1.5)
+    recipe = rows["test"][0].recipe
+    assert f"{recipe.pretrain_epochs} + {recipe.posttrain_epochs} epochs" in table.note
+    assert "+2.0 ± 1.4 points" in checklist.selection_findings(Recorded(rows))
 
 
 def test_seed_table_needs_two_seeds():

@@ -1,6 +1,7 @@
 """The yardsticks of ``benchmarks/`` give the library's numbers: forward, losses, gradients and training."""
 
 import dataclasses
+import functools
 import json
 import sys
 import time
@@ -13,11 +14,11 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
 from benchmarks import __main__ as command
-from benchmarks import cases
+from benchmarks import cases, measure
 from benchmarks.cases import ratio_row
 from benchmarks.dense import DenseBatch
 from benchmarks.flops import Counts, forward_flops, training_flops
-from benchmarks.measure import Sample, peak_memory, side_by_side
+from benchmarks.measure import Sample, peak_memory, seconds, side_by_side, turns
 from benchmarks.reference_model import FairProDA, ReferenceProDA, losses
 from benchmarks.weights import from_library, to_library
 from benchmarks.workload import (
@@ -268,18 +269,40 @@ def test_absent_nodes_are_not_counted():
 # --- measuring ----------------------------------------------------------------------------------------------------
 
 
-def test_calls_take_turns_and_keep_to_their_budget():
-    made = []
+def test_calls_take_turns_and_keep_to_their_budget(monkeypatch):
+    made, clock = [], {"slow": 5.0, "fast": 0.5}
+    monkeypatch.setattr(measure, "seconds", lambda call, device: clock[call()])
+    calls = {name: lambda name=name: made.append(name) or name for name in clock}
+    samples = side_by_side(calls, repeats=4, fewest=2, budget=6.0, clear=lambda: made.append("clear"))
+    assert made == ["clear", "slow", "clear", "fast"] * 3 + ["clear", "fast"] * 2  # the first of each is not timed
+    assert {name: sample.seconds for name, sample in samples.items()} == {"slow": [5.0] * 2, "fast": [0.5] * 4}
+    samples = side_by_side(calls, repeats=4, fewest=2, budget=4.0)  # one slow call alone takes more
+    assert [len(sample.seconds) for sample in samples.values()] == [1, 4] and samples["slow"].spread is None
 
-    def call(name: str, pause: float) -> None:
-        made.append(name)
-        time.sleep(pause)
 
-    calls = {"slow": lambda: call("slow", 0.05), "fast": lambda: call("fast", 0.001)}
-    samples = side_by_side(calls, repeats=4, budget=0.12, clear=lambda: made.append("clear"))
-    assert made == ["clear", "slow", "clear", "fast"] + ["clear", "fast"] * 3
-    assert len(samples["slow"].seconds) == 1 and samples["slow"].spread is None
-    assert samples["slow"].median >= 0.05 > samples["fast"].median >= 0.001
+def test_seconds_are_those_of_the_call():
+    assert 0.05 <= seconds(lambda: time.sleep(0.05)) < 5
+
+
+def test_first_calls_and_memory_are_not_timed(monkeypatch):
+    """Memory is measured in the first call of a side, and of no other; those sides come first."""
+    made, cleared, timed, measured = [], [], [], []
+    calls = {name: functools.partial(made.append, name) for name in "abc"}
+
+    def watch(places: list[int], result: float):
+        return lambda call, device: (places.append(len(made)), call(), result)[2]
+
+    monkeypatch.setattr(measure, "seconds", watch(timed, 1.0))
+    monkeypatch.setattr(measure, "peak_memory", watch(measured, 5))
+    samples = side_by_side(calls, repeats=2, clear=lambda: cleared.append(len(made)), peaks={"b", "c"})
+    assert made == ["b", "c", "a", "a", "b", "c", "a", "b", "c"] and cleared == list(range(9))
+    assert measured == [0, 1] and timed == [3, 4, 5, 6, 7, 8]
+    assert [(samples[name].peak, samples[name].seconds) for name in "abc"] == [(p, [1.0, 1.0]) for p in (None, 5, 5)]
+
+
+@pytest.mark.parametrize("one, expected", [(1.0, 5), (3.0, 3), (7.0, 2), (10.0, 2), (10.1, 1)])
+def test_how_often_a_call_is_timed(one, expected):
+    assert turns(one, repeats=5, fewest=2, budget=10.0) == expected
 
 
 def test_spread_and_ratio():
@@ -287,6 +310,8 @@ def test_spread_and_ratio():
     assert ours.median == 2.5 and ours.spread == pytest.approx(0.6) and reference.spread == 0
     row = ratio_row("name", "size", reference, ours, (2.0, 1.0), "")
     assert (row.reference, row.ours, row.ratio, row.spread, row.repeats) == (20, 2.5, 8, 0.6, (2, 4))
+    for pair in ((Sample([10.0]), ours), (ours, Sample([10.0]))):
+        assert ratio_row("name", "size", *pair).spread is None  # not that of the other side
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="the peak of resident memory is read from /proc")
@@ -305,22 +330,20 @@ def test_the_command_writes_every_row(monkeypatch, tmp_path, capsys):
     monkeypatch.setattr(cases, "config_of", lambda width: narrow)
     for module in (cases, command):
         monkeypatch.setattr(module, "matmul_rate", lambda *arguments: 1e12)
-    plan = dataclasses.replace(cases.FULL, repeats=1, reference_questions=2, dense_questions=4, fair_questions=4)
-    monkeypatch.setattr(command, "QUICK", plan)
+    monkeypatch.setattr(command, "QUICK", dataclasses.replace(cases.QUICK, repeats=2, seconds={256: 600.0}))
     monkeypatch.setattr(
         sys, "argv", ["benchmarks", "--quick", "--only", "*@d256", "--json", str(tmp_path / "found.json")]
     )
     command.main()
     written = json.loads((tmp_path / "found.json").read_text())
-    assert [row["name"] for row in written["rows"]] == [name for name in cases.NAMES if name.endswith("@d256")]
+    assert [row["name"] for row in written["rows"]] == [name for name in cases.QUICK_NAMES if name.endswith("@d256")]
     assert written["roofline"] == written["curves"] == []  # only without --quick
     assert written["machine"]["matmul_gflop_per_s"] == 1000 and written["machine"]["date"]
     printed = capsys.readouterr().out
     for row in written["rows"]:
         assert row["name"] in printed
-        if row["ratio"] is None:
-            assert row["note"] and "bf16" in row["name"]
-        elif row["name"].startswith("matmul_fraction"):
+        assert set(row["repeats"]) <= {2}
+        if row["name"].startswith("matmul_fraction"):
             assert row["reference"] == 1 and row["ratio"] == pytest.approx(row["ours"])
         else:
             assert row["ratio"] == pytest.approx(row["reference"] / row["ours"])
@@ -332,7 +355,62 @@ def test_quick_has_both_yardsticks():
     quick = command.choose("*", quick=True)
     compared = ("train_step_sparse", "train_step_dense", "peak_memory", "scan", "matmul_fraction")
     assert {f"{name}@d{width}" for name in compared for width in cases.WIDTHS} <= quick
-    assert {"train_step_sparse_fair@d256", "scan_fair@d768"} <= quick
+    assert {"train_step_sparse_fair@d256", "train_step_dense_fair@d256", "scan_fair@d256"} <= quick
+    said = command.left_out()
+    assert "train_step_sparse_fair@d768, " in said and "train_step_recompute, " in said and "scan@" not in said
+
+
+@pytest.fixture
+def recorded() -> dict[str, dict]:
+    """Rows of the committed record."""
+    path = Path(__file__).parents[1] / "results/benchmarks/cpu.json"
+    return {row["name"]: row for row in json.loads(path.read_text())["rows"]}
+
+
+def planned(plan: cases.Plan, wanted: set[str], rows: dict[str, dict]) -> dict[str, float]:
+    """Call → seconds under a plan, the call that is not timed included, if one takes what the rows of a record say."""
+    costs = {}
+    for width in cases.WIDTHS:
+        steps = dict.fromkeys(cases.step_calls(width, plan, wanted).values(), 1.0)
+        scans = {call: n / cases.ACTIONS for call, n in cases.scan_calls(width, plan, wanted).items()}
+        for group, shares in ((cases.STEPS, steps), (cases.SCANS, scans)):
+            for name, compared in group.items():
+                if len(compared) == 1 or name.startswith("peak_memory") or f"{name}@d{width}" not in rows:
+                    continue
+                for call, side in zip(compared, ("reference", "ours"), strict=True):
+                    if call in shares:
+                        one = rows[f"{name}@d{width}"][side] * shares[call]
+                        times = 1 + turns(one, plan.repeats, plan.fewest, plan.seconds[width])
+                        costs[f"{name.split('_')[0]} {call}@d{width}"] = one * times
+    return costs
+
+
+def test_quick_fits_into_three_minutes_on_the_recorded_machine(recorded):
+    """By the seconds of the committed record, its calls leave 20 s to start and to build the models."""
+    wanted = command.choose("*", quick=True)
+    costs = planned(cases.QUICK, wanted, recorded)
+    made = sum(len(set(cases.step_calls(width, cases.QUICK, wanted).values()))
+               + len(cases.scan_calls(width, cases.QUICK, wanted)) for width in cases.WIDTHS)  # fmt: skip
+    assert len(costs) == made > 8
+    assert sum(costs.values()) < 160, costs
+
+
+def test_the_full_plan_times_every_step_three_times(recorded):
+    plan = cases.FULL
+    for name, row in recorded.items():
+        if name.startswith("train_step"):
+            budget = plan.seconds[int(name.split("@d")[1])]
+            for side in ("reference", "ours"):
+                assert turns(row[side], plan.repeats, plan.fewest, budget) >= 3, name
+
+
+def test_recomputing_steps_share_parameters_and_optimiser():
+    config = dataclasses.replace(config_of(16), heads=2, layers=1, depth=1)
+    work = {"sparse": Workload.make("sparse", videos=1, specifications=1)}
+    calls, _ = cases.make_steps(config, "cpu", work, {"ours_sparse", "recompute_sparse"})
+    ours, again = (calls[name].func for name in ("ours_sparse", "recompute_sparse"))
+    assert again.model.config.recompute and not ours.model.config.recompute and again.optimizer is ours.optimizer
+    assert all(a is b for a, b in zip(ours.model.parameters(), again.model.parameters(), strict=True))
 
 
 def test_only_names_rows_that_exist(monkeypatch, capsys):

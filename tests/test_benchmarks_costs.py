@@ -15,7 +15,7 @@ from benchmarks.flops import training_flops
 from benchmarks.reference_model import FairProDA, ReferenceProDA
 from benchmarks.store import STORE
 from benchmarks.traffic import traffic
-from benchmarks.workload import TrainStep, Workload, config_of, make_video
+from benchmarks.workload import LABELS, TrainStep, Workload, config_of, make_video
 from proda_lib.evaluation.performance import Record
 from proda_lib.models.proda import ProDA
 from proda_lib.training.recipe import make_recipe
@@ -80,7 +80,9 @@ def test_one_thing_of_the_workload_changes_at_a_time():
     assert make_video(1, 3).present.sum(1).tolist() == [4] * 16
     assert curves.workload("slots", 15).dense.mask.shape == (4, 16, 15)
     assert curves.workload("slots", 15).rows.batch.node_counts == curves.workload("slots", 5).rows.batch.node_counts
-    assert curves.workload("specifications", 8).rows.sap.shape == (32, 157)
+    asked = curves.workload("labels", 2)
+    assert asked.rows.sap.shape == (4 * 5, 157) and {len(graph.labels) for graph in asked.graphs} == {2}
+    assert all(row.any() for row in asked.rows.sap) and max(curves.AXES["labels"]) == LABELS
     assert len(curves.workload("videos", 2).graphs) == 2
     with pytest.raises(ValueError, match="1 to 9"):
         make_video(0, 10)
@@ -106,6 +108,18 @@ def test_a_roofline_takes_its_seconds_from_the_table():
 def test_loading_is_held_against_a_step():
     row = others.loading_row(2, recipe=make_recipe("smoke"), batches=2)
     assert row.ratio == pytest.approx(row.reference / row.ours) and row.ours > 0 and "batches/s" in row.note
+    assert row.repeats == (2, 2) and row.spread is not None
+
+
+def test_loading_has_the_sizes_of_the_profile(monkeypatch):
+    asked = []
+    small = make_recipe("smoke", batch_videos=3, specs_per_video=2, width=24)
+    monkeypatch.setattr(others, "make_recipe", lambda profile: asked.append(profile) or small)
+    row = others.loading_row(1, batches=1)
+    assert asked == ["reference"] and row.size == "3 videos x 2 specifications, D=24"
+
+
+def test_the_world_is_timed():
     assert others.world_row(True, 1, 3).ours > 0
 
 
@@ -116,7 +130,7 @@ def test_the_whole_file(monkeypatch, tmp_path):
     for module in (cases, command):
         monkeypatch.setattr(module, "matmul_rate", lambda *arguments: 1e12)
     monkeypatch.setattr(command, "WIDTHS", (256,))
-    plan = dataclasses.replace(cases.FULL, repeats=1, reference_questions=1, dense_questions=1, fair_questions=1)
+    plan = cases.Plan(1, 1, {256: 60.0}, {"reference": 1, "fair": 1, "ours": 1}, share_dense=False)
     monkeypatch.setattr(command, "FULL", plan)
     monkeypatch.setattr(command, "curves", lambda *given, tell: curves.curves(*given, {"videos": (1,)}, 1))
     small = {
@@ -137,7 +151,13 @@ def test_the_whole_file(monkeypatch, tmp_path):
     assert {p["name"] for p in written["roofline"]} == {f"{side}@d256" for side in SIDES}
     assert [row["axis"] for row in written["curves"]] == ["videos"]
     record = Record.read(path)
-    assert record.name == "machine" and record.rows["data_loading"]["ratio"] > 0
+    assert record.name == "machine" and record.rows["data_loading"]["ratio"] > 0 and record.later == {}
+    for row in written["rows"]:  # each side was timed once
+        if "@" in row["name"]:
+            assert row["spread"] is None and set(row["repeats"]) <= {1}
+    peaks = {row["name"]: row["ratio"] for row in written["rows"] if row["name"].startswith("peak_memory")}
+    assert set(peaks) == {f"peak_memory{kind}@d256" for kind in ("", "_fair", "_recompute")}
+    assert "without it" in record.rows["train_step_recompute@d256"]["note"]
 
 
 def test_what_is_asked_for():
@@ -149,16 +169,14 @@ def test_what_is_asked_for():
 
 def test_rows_that_were_not_asked_for_stay_in_the_file():
     machine = {"cpu": "x", "cores": 2, "threads": 2, "python": "3", "torch": "2", "device": "cpu", "commit": "aaa"}
-    old = {"machine": machine, "rows": [{"name": "a", "ours": 1, "note": ""}, {"name": "b", "ours": 2, "note": ""}],
-           "roofline": [1], "curves": [2]}  # fmt: skip
-    new = {"machine": {**machine, "commit": "bbb"}, "rows": [{"name": "b", "ours": 3, "note": "n"}], "roofline": [],
+    old = {"machine": machine, "rows": [{"name": "a", "ours": 1}, {"name": "b", "ours": 2}],
+           "roofline": [{"seconds": 1}], "curves": [{"value": 2}]}  # fmt: skip
+    new = {"machine": {**machine, "commit": "bbb"}, "rows": [{"name": "b", "ours": 3}], "roofline": [{"seconds": 4}],
            "curves": []}  # fmt: skip
     found = command.merged(old, new)
-    assert [(row["name"], row["ours"], row["note"]) for row in found["rows"]] == [
-        ("a", 1, ""),
-        ("b", 3, "n; commit bbb"),
-    ]
-    assert (found["machine"], found["roofline"], found["curves"]) == (machine, [1], [2])
+    assert found["rows"] == [{"name": "a", "ours": 1}, {"name": "b", "ours": 3, "commit": "bbb"}]
+    assert found["roofline"] == [{"seconds": 4, "commit": "bbb"}]
+    assert (found["machine"], found["curves"]) == (machine, [{"value": 2}])
     with pytest.raises(SystemExit, match="torch"):
         command.merged(old, {**new, "machine": {**machine, "torch": "3"}})
 

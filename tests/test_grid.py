@@ -7,6 +7,7 @@ import shlex
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import nbformat
 import numpy as np
@@ -18,9 +19,10 @@ from typer.testing import CliRunner
 
 from proda_lib.cli import app
 from proda_lib.datasets.registry import NAMES
+from proda_lib.errors import DataError
 from proda_lib.evaluation import grid, paired, tables
 from proda_lib.evaluation.charades import mean_average_precision
-from proda_lib.evaluation.report import Spread, Table, ordering, paper_table
+from proda_lib.evaluation.report import Interval, Spread, Table, ordering, paper_table
 from proda_lib.training import runs
 from proda_lib.training.recipe import Recipe, command, make_recipe
 
@@ -157,6 +159,12 @@ def test_the_words_for_an_ordering(values, expected, words):
     assert ordering(Spread(values), expected) == words
 
 
+def test_an_ordering_says_when_the_interval_holds_0():
+    apart, not_apart = Interval(0.5, 0.1, 0.9), Interval(0.5, -0.1, 0.9)
+    assert ordering(Spread((0.5, 0.6)), 1.0, apart) == ordering(Spread((0.5, 0.6)), 1.0)
+    assert ordering(Spread((0.5, 0.6)), 1.0, not_apart).endswith("with all 2 seeds; the interval holds 0")
+
+
 def test_a_table_escapes_all_but_links():
     frame = pd.DataFrame({"a": ["<b>", '<a href="x.html">x</a>']}, index=["<i>", '<a href="y.html">y</a>'])
     shown = Table(frame)._repr_html_()
@@ -197,7 +205,7 @@ def test_interval_of_a_model_with_itself_is_nothing_and_of_a_better_one_above_it
     assert (same.difference, same.low, same.high) == (0, 0, 0)
     better = paired.bootstrap([noisy + 2 * truth], [noisy], [truth], [video], samples=50)
     assert 0 < better.low < better.difference < better.high
-    assert str(better).startswith("+")
+    assert better.range.startswith("[+") and not better.holds_0
 
 
 def test_interval_resamples_videos_and_not_rows():
@@ -208,3 +216,40 @@ def test_interval_resamples_videos_and_not_rows():
     thrice = paired.bootstrap(*([np.repeat(x, 3, axis=0)] for x in (values, other, truth)),
                               [np.repeat(np.arange(60), 3)], samples=40)  # fmt: skip
     assert thrice.high - thrice.low > 0.8 * (once.high - once.low)
+
+
+def test_folds_are_ranked_and_drawn_by_themselves():
+    """Scores that are shifted from fold to fold are as good as without the shift; rows without truth are out."""
+    values, truth = scores(5, rows=80)
+    fold = np.repeat([0, 1], 40)
+    shifted = values + 100.0 * fold[:, None]
+    args = [values], [truth], [np.arange(80)]
+    same = paired.bootstrap([shifted], *args, fold, samples=20)
+    assert (same.difference, same.low, same.high) == (0, 0, 0)
+    assert paired.bootstrap([shifted], *args, samples=20).difference != 0
+    folds = [(fold == f) & truth.any(1) for f in (0, 1)]
+    by_hand = [mean_average_precision(v[f], truth[f], "skip").map for v in (values, -values) for f in folds]
+    found = paired.bootstrap([values], [-values], [truth], [np.arange(80)], fold, samples=20)
+    assert found.difference == pytest.approx(100 * (np.mean(by_hand[:2]) - np.mean(by_hand[2:])), abs=1e-9)
+    nothing = np.zeros((5, truth.shape[1]), bool)
+    more = paired.bootstrap([np.r_[values, values[:5] + 50]], [np.r_[-values, values[:5]]], [np.r_[truth, nothing]],
+                            [np.arange(85)], np.r_[fold, np.zeros(5, int)], samples=20)  # fmt: skip
+    assert more.difference == pytest.approx(found.difference, abs=1e-9)
+
+
+def test_a_control_is_paired_with_its_own_answer(monkeypatch, tmp_path):
+    """Prompt-only has no a_m and no_prompt no a_t of the paper's protocol: each pair has what both have."""
+    values, truth = scores(6, rows=30)
+    video = np.arange(30)
+    asked = {"paper/a_t": values, "paper/labels": truth, "paper/video": video, "a_m": values, "labels": truth}
+    trained = {"trained/a_t": -values, "trained/labels": truth, "trained/video": video, "labels": truth}
+    plain = {"a_t": -values, "labels": truth}
+    monkeypatch.setattr(paired, "results_root", lambda: tmp_path)
+    first = SimpleNamespace(seed=0)
+    made = [SimpleNamespace(name=str(i), folder=tmp_path, recipe=first, scores=lambda found=found: found)
+            for i, found in enumerate((asked, trained, plain))]  # fmt: skip
+    assert [key.split()[0] for key in paired.measured(made[:1], made[1:2])] == ["a_t"]
+    assert [key.split()[0] for key in paired.measured(made[:1], made[2:])] == ["a_m"]
+    (tmp_path / "paired.json").write_text('{"a": 1}')
+    with pytest.raises(DataError, match="paired.json"):
+        paired.known()

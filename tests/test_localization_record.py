@@ -8,7 +8,7 @@ import pytest
 from proda_lib.evaluation import charades
 from proda_lib.evaluation.localization import THRESHOLDS, hit_rates
 from proda_lib.evaluation.localization_map import at_every_point, between_frames, point_map, point_scores, point_times
-from proda_lib.evaluation.localization_record import hit_summary, localization_summary, not_measurable
+from proda_lib.evaluation.localization_record import hit_summary, map_summary, not_measurable
 from proda_lib.evaluation.report import paper_table
 from proda_lib.pages import localization as page
 from proda_lib.training.recipe import make_recipe
@@ -83,7 +83,6 @@ def test_why_localisation_is_left_out():
     assert not_measurable([untimed[0], graphs[1]]) == {}
     whole = [dataclasses.replace(g, segments=np.array([[0.0, g.duration]] * len(g.segments))) for g in graphs]
     assert not_measurable(whole) == {"videos": 2, "videos as long as each of their segments": 2}
-    assert localization_summary(whole, {}, {}, {}) == {"left_out": not_measurable(whole)}
     run = Run({"metrics": {"localization": {"left_out": not_measurable(untimed)}}}, None)
     assert page.left_out([run]) == "Left out: 2 videos, 0 videos with a segment."
 
@@ -94,9 +93,8 @@ def summary(seed: int = 0) -> dict:
     frames = {name: rng.random((len(graphs), C, FRAMES)).astype(np.float32) for name in ("partition/0", "partition/1")}
     video = {f"{name}/a_s": rng.normal(size=(len(graphs), C)) for name in frames}
     frequency = {"frequency": np.ones((len(graphs), C))}
-    found = localization_summary(
-        graphs, video | frequency, frames, {"distractor": entries, "non_distractor": entries[:6]}
-    )
+    found = {kind: hit_summary(rows) for kind, rows in (("distractor", entries), ("non_distractor", entries[:6]))}
+    found["map"] = map_summary(graphs, video | frequency, frames)
     expected = [point_map(graphs, point_scores(graphs, video[f"{name}/a_s"], s)) for name, s in frames.items()]
     assert found["map"]["partition"]["s"] == pytest.approx(np.mean(expected))
     return found

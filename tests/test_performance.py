@@ -43,7 +43,10 @@ def write(folder, name: str = "cpu", **machine) -> None:
 def test_without_records_the_page_says_so(results):
     found = performance.records()
     assert found == [] and performance.state(found).count("No record") == 2
-    assert "No record" in performance.verdicts(found)
+    said = performance.verdicts(found)
+    assert said.count("not measured (no GPU)") == len(performance.GOALS["cuda"]) > 0
+    assert said.count("not measured (no CPU)") == len(performance.GOALS["cpu"])
+    assert performance.slower(found) == "Nothing is measured yet."
     for table in (performance.table(found), performance.bounds(found)):
         assert table.frame.empty and "yet" in table._repr_html_()
     for picture in (pictures.ratios, pictures.roofline, pictures.cost_curves):
@@ -57,7 +60,9 @@ def test_goals_are_compared_with_what_was_found(results):
     assert said[0] == "- cpu, `train_step_sparse@d768`: wanted ratio ≥ 3, found 3.5, reached."
     assert said[1].endswith("found 1.25, **missed**.")
     assert [line for line in said if "bf16" in line][0].endswith("found not measured (no bf16 here).")
-    assert said[-1] == "- cpu, `cli_help`: wanted ours ≤ 1, found 0.5, reached."
+    assert "- cpu, `cli_help`: wanted ours ≤ 1, found 0.5, reached." in said
+    assert "- GPU, `scan@d768`: wanted ours ≤ 0.02, not measured (no GPU)." == said[-3]
+    assert not [line for line in said if "no CPU" in line]
     assert "Processor, 2 threads" in performance.state(found) and "GPU is committed" in performance.state(found)
     lines = performance.table(found).frame
     assert lines.loc["train_step_dense@d768", "goal"] == "ratio ≥ 1.3" and lines.loc["cli_help", "ratio"] == "–"
@@ -65,11 +70,39 @@ def test_goals_are_compared_with_what_was_found(results):
     assert (bounds["useful"], bounds["products alone"], bounds["bytes alone"]) == ("50%", "40%", "100%")
 
 
+def test_what_was_measured_at_another_commit_is_named(results):
+    write(results)
+    assert "but at commit" not in performance.state(performance.records())
+    content = json.loads((results / "cpu.json").read_text())
+    content["rows"][1]["commit"] = content["rows"][3]["commit"] = "later"
+    content["curves"] = [{**point, "commit": "last"} for point in content["curves"]]
+    (results / "cpu.json").write_text(json.dumps(content))
+    (record,) = performance.records()
+    assert record.later == {"later": ["train_step_dense@d768", "matmul_fraction@d768"], "last": ["curves"]}
+    said = performance.state([record])
+    assert "commit abc, but at commit later: train_step_dense@d768, matmul_fraction@d768, but at commit last" in said
+
+
+def test_where_the_library_is_behind_is_said(results):
+    write(results)
+    (record,) = performance.records()
+    assert performance.slower([record]) == "No measured ratio is below 1."  # shares of matrix products do not count
+    record.rows["store_open"] = row("store_open", 0.25, note="reference: a small store")
+    record.curves.append({"axis": "objects", "value": 9, "ours": 4.0, "fair": 3.0, "reference": 5.0})
+    said = performance.slower([record]).splitlines()
+    assert said[2:] == [
+        "- cpu, `store_open`: 0.25 (reference: a small store).",
+        "- cpu, cost curve of objects, at 9: 0.75 of the fair yardstick.",
+    ]
+
+
 def test_several_machines_stand_beside_each_other(results):
     write(results, "a_gpu", device="cuda", gpu="Some GPU")
     write(results)
     found = performance.records()
     assert [record.name for record in found] == ["cpu", "a_gpu"] and "No record" not in performance.state(found)
+    assert "a_gpu, `train_step_sparse@d768`" in performance.verdicts(found)
+    assert "(no GPU)" not in performance.verdicts(found)
     assert "a_gpu: cli_help" in performance.table(found).frame.index
     assert len(pictures.roofline(found).axes) == 2 and len(pictures.ratios(found).axes) == 4
     assert len(pictures.cost_curves(found).axes) == 12

@@ -148,16 +148,31 @@ def test_summaries_average_partitions_and_folds(graphs):
     assert metrics["a_m"]["map_pooled"] == pytest.approx(protocols.recognition(kept["a_m"], graphs))
 
 
-def test_folds_of_one_model_have_the_metrics_of_one_split(model, graphs):
+def test_folds_are_ranked_one_by_one_and_hits_are_counted_together(model, graphs):
     recipe, model = dataclasses.replace(RECIPE, scan=True), copy.deepcopy(model).double()  # no order hangs on rounding
     whole, *folds = (SimpleNamespace(test=part) for part in (graphs[:3], graphs[:2], graphs[2:3]))
-    expected = runs.flatten(summarise(recipe, [whole], [score(model, recipe, whole, "cpu")])[0])
-    metrics, _ = summarise(recipe, folds, [score(model, recipe, fold, "cpu") for fold in folds])
-    found = runs.flatten({name: metrics[name] for name in ("paper", "robustness", "localization")})
-    assert {f"robustness/paper/distractor/{len(graphs[0].labels)}/mean", "localization/distractor/hit/0.5/0.7",
-            "localization/map/scan/s"} <= set(found)  # fmt: skip
-    for name, value in found.items():
-        assert isinstance(value, float) and value == pytest.approx(expected[name], abs=1e-6), name
+    scores = [score(model, recipe, split, "cpu") for split in (whole, *folds)]
+    at_once, *alone = (
+        runs.flatten(summarise(recipe, [s], [found])[0]) for s, found in zip((whole, *folds), scores, strict=True)
+    )
+    found = runs.flatten(summarise(recipe, folds, scores[1:])[0])
+    for name in ("paper/both/a_t", "paper/distractor/a_s", "localization/map/scan/s"):
+        assert found[name] == pytest.approx(np.mean([fold[name] for fold in alone]), abs=1e-6)
+    hits = [name for name in at_once if name.startswith("localization/distractor/hit")]
+    assert "localization/distractor/hit/0.5/0.7" in hits
+    for name in hits:
+        assert found[name] == pytest.approx(at_once[name], abs=1e-6)
+
+
+def test_a_video_without_actions_does_not_count_in_a_t(graphs):
+    recipe = dataclasses.replace(RECIPE, model="prompt_only")
+    rows = prompt_only.frequency_rule_scores(graphs, graphs, recipe)
+    none = dataclasses.replace(graphs[0], video="nothing", labels=graphs[0].labels[:0],
+                               segments=graphs[0].segments[:0], segment_labels=graphs[0].segment_labels[:0],
+                               carriers=None)  # fmt: skip
+    more = prompt_only.frequency_rule_scores(graphs, [none, *graphs], recipe)
+    assert more.summary()["both"]["a_t"] == pytest.approx(rows.summary()["both"]["a_t"], abs=1e-9)
+    assert len(more.sap) == len(rows.sap) + 1
 
 
 def test_single_questions_are_taken_from_the_scan(model, graphs):

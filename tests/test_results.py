@@ -5,9 +5,10 @@ from pathlib import Path
 
 import nbformat
 import pytest
-from grid import Plan, records_of, shown
+from grid import FILES, Plan, records_of, shown
 
-from proda_lib.evaluation.tables import by_page, world_controls
+from proda_lib.datasets.install import add_dataset
+from proda_lib.evaluation.tables import by_page, cad120, world_controls
 from proda_lib.pages import reference_profile
 from proda_lib.training import runs
 from proda_lib.training.recipe import Recipe, read_recipe
@@ -34,6 +35,30 @@ def test_record_is_what_its_name_says(path):
 def test_every_record_is_shown_on_a_page():
     shown = {runs.run_name(recipe) for recipes in by_page().values() for recipe in recipes}
     assert RECORDS and {path.stem for path in RECORDS} <= shown
+
+
+def test_every_other_result_is_named_with_its_pages():
+    """So that a page is stale once a file that it reads changes."""
+    root = Path(__file__).parents[1]
+    there = {str(path.relative_to(root)) for path in (root / "results").rglob("*.json")}
+    assert {name for name in there if not name.startswith("results/runs/")} == set(FILES)
+
+
+def test_a_committed_cell_is_made_again_with_the_same_numbers(shared_data, tmp_path, monkeypatch):
+    """Bit for bit on the machine type and thread count of the record, else within 0.5 points of mAP."""
+    recipe = cad120("reference", (1,))["prompt_only"][0]
+    monkeypatch.setenv("PRODA_DATA", str(tmp_path / "data"))
+    monkeypatch.setenv("PRODA_RUNS", str(tmp_path / "runs"))
+    archive = shared_data / "cad120/annotations.zip"
+    if not archive.is_file():
+        pytest.skip(f"{archive.name} of CAD-120 is not in the shared data")
+    add_dataset("cad120", archive, tmp_path / "data")
+    record = runs.committed(recipe).record
+    again = runs.get(recipe).record
+    same = all(record["hardware"].get(key) == again["hardware"].get(key) for key in ("cpu", "threads", "device"))
+    old, new = runs.flatten(record["metrics"]), runs.flatten(again["metrics"])
+    assert old.keys() == new.keys()
+    assert new == (old if same and record["versions"] == again["versions"] else pytest.approx(old, abs=0.5))
 
 
 @pytest.mark.parametrize("page", Plan().pages)

@@ -16,17 +16,14 @@ from proda_lib.evaluation import cad120_controls, grid, paired, tables
 from proda_lib.paths import project_root, results_root
 from proda_lib.training import runs
 
-#: Tables with paired differences → the row that the others are compared with.
-PAIRED = {tables.table03: "DPM", tables.table04: "VGNorm", tables.table05: "⑤"}
-
 
 def commit_paired(seeds: list[int]) -> None:
     """Measure the intervals that are missing; keep those whose runs are still in a table."""
     kept = {}
-    for (table, base), dataset in itertools.product(PAIRED.items(), ("world", "cad120")):
+    for (table, pairs), dataset in itertools.product(paired.PAIRS.items(), ("world", "cad120")):
         found = grid.read(table("reference", seeds, dataset)).runs
-        for other in (row for row in found if row != base):
-            kept |= paired.measured(found[base], found[other])
+        for this, that in pairs:
+            kept |= paired.measured(found[this], found[that])
     paired.write(kept)
     print(f"paired differences: {len(kept)}")
 

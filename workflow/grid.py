@@ -1,8 +1,8 @@
 """What the grid needs: runs by name, pages by the runs that they show, and which of both are out of date.
 
 Nothing here looks at file times. A run is there if its record is, and the record's name is the hash of its recipe. A
-committed page is up to date if the records that it was executed with (named, with their digests, in its metadata) are
-the records of today.
+committed page is up to date if what it was executed with (records of runs and other results, named, with their digests,
+in its metadata) is what is there today.
 """
 
 import hashlib
@@ -20,6 +20,15 @@ from proda_lib.training.recipe import Recipe, command
 
 ROOT = Path(__file__).resolve().parent.parent
 RECORDS = ROOT / "results/runs"
+#: Committed results beside the records of runs → the pages that read them.
+FILES = {
+    "results/paired.json": ("intro", "results/table01", "results/table03", "results/table04", "results/table05"),
+    "results/charades_audit.json": ("intro", "audit/checklist", "audit/prompt"),
+    "results/cad120_controls.json": ("results/cad120",),
+    "results/profiles.json": ("engineering/reference_profile",),
+    "results/reliability.json": ("engineering/reliability",),
+    "results/benchmarks/cpu.json": ("engineering/performance",),
+}
 
 
 @dataclass(frozen=True)
@@ -32,8 +41,9 @@ class Plan:
 
     @cached_property
     def pages(self) -> dict[str, list[str]]:
-        """Page → names of its runs, in the order in which they are worth making."""
-        return {page: [runs.run_name(r) for r in found] for page, found in by_page(self.profile, self.seeds).items()}
+        """Page → names of its runs, in the order in which they are worth making; then pages that only read files."""
+        found = {page: [runs.run_name(r) for r in rs] for page, rs in by_page(self.profile, self.seeds).items()}
+        return found | {page: [] for pages in FILES.values() for page in pages if page not in found}
 
     @cached_property
     def recipes(self) -> dict[str, Recipe]:
@@ -55,7 +65,7 @@ class Plan:
         """Committed pages that were executed with other records than those of today → digest of what they need."""
         stale = {}
         for page, names in self.pages.items():
-            now = records(names)
+            now = sources(page, names)
             path = ROOT / f"book/{page}.ipynb"
             if not path.exists() or shown(nbformat.read(path, as_version=4)) != now:
                 stale[page] = hashlib.sha256(str(sorted(now.items())).encode()).hexdigest()[:12]
@@ -75,16 +85,17 @@ def digest(path: Path) -> str:
     return sha256(path)[:12] if path.exists() else ""
 
 
-def records(names: Iterable[str]) -> dict[str, str]:
-    """Runs by name → digests of their committed records."""
-    return {name: digest(RECORDS / f"{name}.json") for name in names}
+def sources(page: str, names: Iterable[str]) -> dict[str, str]:
+    """What a page was made of: its runs by name, and files, with the digests of their committed content."""
+    runs_of = {name: digest(RECORDS / f"{name}.json") for name in names}
+    return runs_of | {file: digest(ROOT / file) for file, pages in FILES.items() if page in pages}
 
 
 def shown(notebook) -> dict[str, str]:
-    """The records that a committed notebook was executed with → their digests."""
+    """What a committed notebook was executed with, as :func:`sources` has it."""
     return dict(notebook.metadata.get("proda", {}).get("records", {}))
 
 
 def records_of(page: str) -> dict[str, str]:
-    """The records of profile "reference" that a page shows → their digests, as they are now."""
-    return records(Plan().pages.get(page, []))
+    """:func:`sources` of a page of profile "reference", as they are now."""
+    return sources(page, Plan().pages.get(page, []))

@@ -7,10 +7,11 @@ from dataclasses import dataclass, field
 
 import pandas as pd
 
-from proda_lib.evaluation.report import Key, RunRows, Spread, Table, differences, get_runs, ordering, setting, spread
+from proda_lib.evaluation.report import Key, RunRows, Spread, Table, get_runs, setting, spread
 from proda_lib.evaluation.tables import Rows
 from proda_lib.training import runs
 from proda_lib.training.recipe import Recipe, command
+from proda_lib.training.runs import Run
 
 #: Profiles that train what a page shows while the page is executed.
 SMALL = ("smoke", "quick")
@@ -82,36 +83,22 @@ def cell(found: Recorded, row: str, key: Key) -> Spread:
     return Spread(values, blank="–" if found.runs.get(row) else "not run")
 
 
-def difference_table(
-    found: Recorded, base: str, others: Sequence[str], measures: dict[str, Key], quoted: dict[str, dict[str, float]]
-) -> Table:
-    """``base`` − each of the others: the paper's difference, ours over seeds, and whether the sign is the same.
-
-    Args:
-        measures: label → key. ``quoted``: label → row → the paper's number.
-    """
-    cells: dict[tuple[str, str], list] = {}
-    for label, key in measures.items():
-        paper = quoted.get(label, {})
-        ours = [differences(found.runs.get(base, []), found.runs.get(other, []), key) for other in others]
-        expected = [paper[base] - paper[other] if base in paper and other in paper else None for other in others]
-        cells[label, "paper"] = ["–" if e is None else f"{e:+.2f}" for e in expected]
-        cells[label, "ours"] = [Spread(o.values, blank="not run", signed=True) for o in ours]
-        cells[label, "ordering"] = [
-            "–" if e is None else ordering(o, e) for o, e in zip(ours, expected, strict=True)
-        ]  # fmt: skip
-    frame = pd.DataFrame(cells, index=pd.Index([f"{base} − {other}" for other in others], name="difference"))
-    return Table(frame, f"{found.note} Differences in points, seed by seed.")
-
-
 def commands(found: Recorded) -> Table:
     """The command that makes each cell again, run or not run yet."""
     lines = []
     for row, group in found.runs.items():
         for run in group:
-            threads = run.record["hardware"].get("threads")
-            prefix = f"OMP_NUM_THREADS={threads} " if threads else ""
-            lines.append((row, run.recipe.seed, run.name, prefix + command(run.recipe)))
-        lines += [(row, recipe.seed, "not run", command(recipe)) for recipe in found.missing.get(row, [])]
+            lines.append((row, run.recipe.seed, run.name, threads(run) + command(run.recipe)))
+        for recipe in found.missing.get(row, []):
+            lines.append((row, recipe.seed, "not run", "OMP_NUM_THREADS=1 " + command(recipe)))
     frame = pd.DataFrame(lines, columns=["row", "seed", "record", "command"]).drop_duplicates("command")
     return Table(frame.set_index("row"), "The same command gives the same numbers, bit for bit on the same machine.")
+
+
+def threads(run: Run) -> str:
+    """What the command of a run needs before it: sums over another number of threads have other last digits.
+
+    Nothing for the few records of before the number was kept.
+    """
+    count = run.record["hardware"].get("threads")
+    return f"OMP_NUM_THREADS={count} " if count else ""

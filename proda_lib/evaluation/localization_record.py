@@ -125,15 +125,3 @@ def map_summary(
         parts["frequency"] = [{"without_s": point_map(graphs, at_every_point(video["frequency"]))}]
     return {name: {key: float(np.mean([part[key] for part in found])) for key in found[0]}
             for name, found in parts.items()}  # fmt: skip
-
-
-def localization_summary(
-    graphs: Sequence[SceneGraph], video: Mapping[str, Float[np.ndarray, "V C"]],
-    frames: Mapping[str, Float[np.ndarray, "V C N"]], asked: Mapping[str, Sequence[FrameScores]],
-) -> dict[str, dict]:  # fmt: skip
-    """All measures of localisation over the test videos of all folds together: :func:`hit_summary` of each kind of
-    question in ``asked``, and ``["map"]``, :func:`map_summary`. ``["left_out"]`` instead, if nothing can be measured.
-    """
-    if counts := not_measurable(graphs):
-        return {"left_out": counts}
-    return {**{kind: hit_summary(rows) for kind, rows in asked.items()}, "map": map_summary(graphs, video, frames)}

@@ -7,34 +7,38 @@ in ``results/paired.json``, by the names of the runs, and pages read it there.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Sequence
 
 import numpy as np
 import pandas as pd
 from jaxtyping import Bool, Float, Int
 
+from proda_lib.errors import DataError
 from proda_lib.evaluation.grid import Recorded
-from proda_lib.evaluation.report import Table
+from proda_lib.evaluation.report import Interval, Key, Spread, Table, differences, ordering
+from proda_lib.evaluation.tables import Rows, table01, table03, table04, table05
 from proda_lib.files import write_atomically
 from proda_lib.paths import results_root
 from proda_lib.training.runs import Run
 
-#: Label → names of the scores, and of the truth and the video of each row, in a run's ``scores.safetensors``.
-MEASURES = {"a_t": ("paper/a_t", "paper/labels", "paper/video"), "a_m": ("a_m", "labels", None)}
+#: Measure → names in a run's ``scores.safetensors``: of the scores, and of the truth and the video of each row (none: a
+#: row is a video). The first that a run has are taken, so a control's one answer stands beside a_m.
+MEASURES: dict[str, tuple[tuple[str, str, str | None], ...]] = {
+    "a_t": (("paper/a_t", "paper/labels", "paper/video"), ("trained/a_t", "trained/labels", "trained/video")),
+    "a_m": (("a_m", "labels", None), ("a_t", "labels", None)),
+}
+#: The same in a run's metrics: the paper's protocol over both kinds of specification, and video scores.
+KEYS: dict[str, Key] = {"a_t": ("paper/both/a_t", "trained/both/a_t"), "a_m": ("a_m/map", "a_t/map")}
+#: Table → the pairs of rows that its page compares: (this, minus that).
+PAIRS: dict[Callable[..., Rows], list[tuple[str, str]]] = {
+    table01: [("ProDA", other) for other in ("encoder_only", "token_transformer", "frame_gcn", "gpnn", "relation_lstm",
+                                             "no_prompt", "prompt_only")],
+    table03: [("DPM", other) for other in ("SimplePrompt", "no_prompt", "prompt_only")],
+    table04: [("VGNorm", other) for other in ("LayerNorm", "BatchNorm", "GraphNorm")],
+    # what section 4.3 of the paper compares, and the default against every other row
+    table05: [("②", "①"), ("③", "①"), ("④", "①"), *(("⑤", other) for other in "①②③④⑥")],
+}  # fmt: skip
 SAMPLES = 300
-
-
-@dataclass(frozen=True)
-class Interval:
-    """``difference`` of mAP in points (mean over seeds), and the 2.5 and 97.5 percentiles over bootstrap samples."""
-
-    difference: float
-    low: float
-    high: float
-
-    def __str__(self) -> str:
-        return f"{self.difference:+.1f} [{self.low:+.1f}, {self.high:+.1f}]".replace("-", "−")
 
 
 def weighted_map(
@@ -58,23 +62,34 @@ def bootstrap(
     other: Sequence[Float[np.ndarray, "R C"]],
     truth: Sequence[Bool[np.ndarray, "R C"]],
     video: Sequence[Int[np.ndarray, "R"]],
+    fold: Int[np.ndarray, "videos"] | None = None,
     samples: int = SAMPLES,
     seed: int = 0,
 ) -> Interval:
     """``base`` − ``other`` in mAP, seed by seed, resampling the videos with all their rows.
 
-    One entry a training seed in every argument; the same videos are drawn for all seeds and for both models.
+    One entry a training seed in each of the first four; the same videos are drawn for all seeds and for both models.
+    Rows without a true class do not count. With several folds, videos are drawn within each and the mAP of the folds is
+    averaged, as in the tables.
     """
-    orders = [[np.argsort(-scores, axis=0, kind="stable") for scores in side] for side in (base, other)]
-    videos = 1 + max(int(v.max()) for v in video)
+    fold = np.zeros(1 + max(int(v.max()) for v in video), int) if fold is None else fold
     rng = np.random.default_rng(seed)
-    drawn = (np.bincount(rng.integers(videos, size=videos), minlength=videos).astype(float) for _ in range(samples))
-    found = []
-    for counts in (np.ones(videos), *drawn):
-        pairs = zip(*orders, truth, video, strict=True)
-        found.append(np.mean([weighted_map(a, t, counts[v]) - weighted_map(b, t, counts[v]) for a, b, t, v in pairs]))
-    low, high = np.percentile(found[1:], [2.5, 97.5])
-    return Interval(*(100 * float(x) for x in (found[0], low, high)))
+    places = [np.flatnonzero(fold == f) for f in np.unique(fold)]
+    found = np.zeros((samples + 1, len(places)))
+    for f, place in enumerate(places):
+        rows = [np.flatnonzero((fold[v] == f) & t.any(1)) for v, t in zip(video, truth, strict=True)]
+        orders = [[np.argsort(-s[r], axis=0, kind="stable") for s, r in zip(side, rows, strict=True)]
+                  for side in (base, other)]  # fmt: skip
+        inside = [np.searchsorted(place, v[r]) for v, r in zip(video, rows, strict=True)]
+        n = len(place)
+        drawn = (np.bincount(rng.integers(n, size=n), minlength=n).astype(float) for _ in range(samples))
+        for i, counts in enumerate((np.ones(n), *drawn)):
+            each = zip(*orders, (t[r] for t, r in zip(truth, rows, strict=True)), inside, strict=True)
+            found[i, f] = np.mean([weighted_map(a, t, counts[v]) - weighted_map(b, t, counts[v])
+                                   for a, b, t, v in each])  # fmt: skip
+    means = found.mean(1)
+    low, high = np.percentile(means[1:], [2.5, 97.5])
+    return Interval(*(100 * float(x) for x in (means[0], low, high)))
 
 
 def _pairs(base: Sequence[Run], other: Sequence[Run]) -> list[tuple[Run, Run]]:
@@ -87,28 +102,48 @@ def _key(pairs: Iterable[tuple[Run, Run]], measure: str) -> str:
 
 
 def known() -> dict[str, list[float]]:
-    """What was found so far: key → difference, low, high."""
+    """What was found so far: key → difference, low, high.
+
+    Raises:
+        DataError: the file is damaged.
+    """
     path = results_root() / "paired.json"
-    return json.loads(path.read_text()) if path.exists() else {}
+    try:
+        found = json.loads(path.read_text())
+        return {key: [float(low) for low in values] for key, values in found.items()}
+    except FileNotFoundError:
+        return {}
+    except (OSError, ValueError, AttributeError, TypeError) as error:
+        raise DataError(path, "file", f"{type(error).__name__}: {error}", "JSON with three numbers a key") from error
 
 
 def measured(base: Sequence[Run], other: Sequence[Run]) -> dict[str, list[float]]:
     """Intervals of two rows: those that are known, and those that the run store lets us measure now."""
     pairs, have, found = _pairs(base, other), known(), {}
-    for measure, (scores, labels, video) in MEASURES.items():
+    for measure, choices in MEASURES.items():
         key = _key(pairs, measure)
         if key in have:
             found[key] = have[key]
         if not pairs or key in have or any(run.folder is None for pair in pairs for run in pair):
             continue
-        sides = [[run.scores() for run in side] for side in zip(*pairs, strict=True)]
-        if not all(name in s for side in sides for s in side for name in (scores, labels)):
+        sides = [[_chosen(run, choices) for run in side] for side in zip(*pairs, strict=True)]
+        if any(one is None for side in sides for one in side):
             continue
-        truth = [s[labels].astype(bool) for s in sides[0]]
-        rows = [s[video] if video else np.arange(len(s[labels])) for s in sides[0]]
-        interval = bootstrap([s[scores] for s in sides[0]], [s[scores] for s in sides[1]], truth, rows)
+        scores = [[one[0] for one in side] for side in sides]
+        truth, rows = [one[1] for one in sides[0]], [one[2] for one in sides[0]]
+        fold = pairs[0][0].scores().get("fold")
+        interval = bootstrap(*scores, truth, rows, None if fold is None else fold.astype(int))
         found[key] = [interval.difference, interval.low, interval.high]
     return found
+
+
+def _chosen(run: Run, choices: Sequence[tuple[str, str, str | None]]) -> tuple[np.ndarray, ...] | None:
+    """Scores, truth and video of each row, of the first choice that the run has."""
+    have = run.scores()
+    for scores, labels, video in choices:
+        if scores in have and labels in have:
+            return have[scores], have[labels].astype(bool), have[video] if video else np.arange(len(have[labels]))
+    return None
 
 
 def write(found: dict[str, list[float]]) -> None:
@@ -117,16 +152,37 @@ def write(found: dict[str, list[float]]) -> None:
     write_atomically(results_root() / "paired.json", lambda path: path.write_text(text))
 
 
-def table(found: Recorded, base: str, variants: Sequence[str]) -> Table:
-    """``base`` minus each variant: mAP difference with its 95 % interval over test videos."""
-    have, cells = known(), {measure: [] for measure in MEASURES}
-    others = [row for row in variants if row != base]
-    for measure, column in cells.items():
-        for other in others:
-            entry = have.get(_key(_pairs(found.runs.get(base, []), found.runs.get(other, [])), measure))
-            column.append(str(Interval(*entry)) if entry else "not measured")
-    frame = pd.DataFrame(cells, index=pd.Index([f"{base} − {other}" for other in others], name="difference"))
-    note = f"Points of mAP, mean over the seeds both have; in brackets 95 % of {SAMPLES} bootstrap samples of the test"
-    folds = any(len(run.record["videos"]) > 1 for group in found.runs.values() for run in group)
-    which = "videos (of all folds, in one ranking)" if folds else "videos"
-    return Table(frame, f"{note} {which}, with the trained weights as they are.")
+def interval(found: Recorded, this: str, that: str, measure: str) -> Interval | None:
+    """What is known of the difference of two rows, for the seeds that both have."""
+    entry = known().get(_key(_pairs(found.runs.get(this, []), found.runs.get(that, [])), measure))
+    return Interval(*entry) if entry else None
+
+
+def difference_table(
+    found: Recorded, pairs: Sequence[tuple[str, str]], quoted: dict[str, dict[str, float]],
+    keys: dict[str, Key] = KEYS,
+) -> Table:  # fmt: skip
+    """This row minus that one: the paper's difference, ours over seeds, its interval, and whether the sign is the same.
+
+    Args:
+        quoted: measure → row → the paper's number. ``keys``: measure → where it stands in a run's metrics.
+    """
+    cells: dict[tuple[str, str], list] = {}
+    for measure, key in keys.items():
+        paper, columns = quoted.get(measure, {}), {"paper": [], "ours": [], "95 %": [], "ordering": []}
+        for this, that in pairs:
+            groups = found.runs.get(this, []), found.runs.get(that, [])
+            ours = differences(*groups, key)
+            range_ = interval(found, this, that, measure)
+            expected = paper[this] - paper[that] if this in paper and that in paper else None
+            columns["paper"].append("–" if expected is None else f"{expected:+.2f}".replace("-", "−"))
+            columns["ours"].append(Spread(ours.values, blank="–" if all(groups) else "not run", signed=True))
+            columns["95 %"].append(range_.range if range_ else "–")
+            columns["ordering"].append("–" if expected is None else ordering(ours, expected, range_))
+        cells |= {(measure, name): column for name, column in columns.items()
+                  if any(str(cell) != "–" for cell in column)}  # fmt: skip
+    frame = pd.DataFrame(cells, index=pd.Index([f"{this} − {that}" for this, that in pairs], name="difference"))
+    note = (
+        f"{found.note} Points of mAP, seed by seed. 95 %: of {SAMPLES} bootstrap samples of the test videos, mean over"
+    )
+    return Table(frame, f"{note} the seeds, with the trained weights as they are.")

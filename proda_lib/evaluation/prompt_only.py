@@ -6,6 +6,7 @@ A control sees nothing but the SAP, so videos are needed for their labels alone:
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
@@ -131,8 +132,10 @@ def _training_rows(
 
 
 def frequency_rule_scores(train: Sequence[Labelled], test: Sequence[Labelled], recipe: Recipe) -> PaperProtocol:
-    """:func:`rule_answers` to the questions of the paper's protocol."""
-    return ask_prompt_only(rule_answers(train), test, recipe)
+    """:func:`rule_answers` to the questions of the paper's protocol; a_u is the same rule for what is not asked."""
+    answers = rule_answers(train)
+    rows = ask_prompt_only(answers, test, recipe)
+    return dataclasses.replace(rows, a_u=answers(~rows.sap)[0])
 
 
 def trained_prompt_only_scores(

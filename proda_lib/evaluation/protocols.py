@@ -81,7 +81,8 @@ class PaperProtocol:
         """mAP in percent over rows: both kinds of specification, and each kind alone.
 
         ``a_s`` and ``a_u`` count "no-action" as a class (as the released code does); ``a_s_actions`` and
-        ``a_u_actions`` leave it out. Classes without positives are skipped.
+        ``a_u_actions`` leave it out. Classes without positives are skipped; a_t, which has no such class, leaves videos
+        without actions out, as the official classification does.
         """
         kinds = {
             "both": np.ones_like(self.distractor),
@@ -92,7 +93,8 @@ class PaperProtocol:
 
     def _summary(self, rows: np.ndarray) -> dict[str, float]:
         labels, sap = torch.from_numpy(self.labels[rows]), torch.from_numpy(self.sap[rows])
-        found = {"a_t": _percent(self.a_t[rows], self.labels[rows])}
+        labelled = rows & self.labels.any(1)
+        found = {"a_t": _percent(self.a_t[labelled], self.labels[labelled])} if labelled.any() else {}
         for name, scores, asked in (("a_s", self.a_s, sap), ("a_u", self.a_u, ~sap)):
             if scores is not None:
                 truth = branch_targets(labels, asked).numpy()

@@ -59,6 +59,23 @@ class Spread:
         return f"{self.mean:{'+' if self.signed else ''}.{self.digits}f}{spread}".replace("-", "−")
 
 
+@dataclass(frozen=True)
+class Interval:
+    """``difference`` of mAP in points (mean over seeds), and the 2.5 and 97.5 percentiles over bootstrap samples."""
+
+    difference: float
+    low: float
+    high: float
+
+    @property
+    def range(self) -> str:
+        return f"[{self.low:+.1f}, {self.high:+.1f}]".replace("-", "−")
+
+    @property
+    def holds_0(self) -> bool:
+        return self.low <= 0 <= self.high
+
+
 @dataclass(frozen=True, eq=False)
 class Table:
     """A frame of cells with a note below, shown without index clutter; ``frame`` has the cells for further use."""
@@ -263,8 +280,9 @@ def compare(name: str, other: str, measure: str, difference: Spread, unit: str =
     return f"{measure}: {name} − {other} = {size} {unit}; {name} is higher with {higher} of {count} seeds."
 
 
-def ordering(difference: Spread, expected: float) -> str:
-    """Whether the sign of ``expected`` (the paper's difference) is that of ours, seed by seed."""
+def ordering(difference: Spread, expected: float, interval: Interval | None = None) -> str:
+    """Whether the sign of ``expected`` (the paper's difference) is that of ours, seed by seed; and whether the interval
+    of ours over test videos, if there is one, holds 0."""
     count = len(difference.values)
     same, other = (sum(sign * value * expected > 0 for value in difference.values) for sign in (1, -1))
     if not count:
@@ -272,12 +290,14 @@ def ordering(difference: Spread, expected: float) -> str:
     if not same and not other:
         return "no difference"
     if count == 1:
-        return "the same ordering as the paper's, with one seed" if same else "the other ordering, with one seed"
-    if same == count:
-        return f"the paper's ordering holds with all {count} seeds"
-    if other == count:
-        return f"reversed with all {count} seeds"
-    return f"the paper's ordering holds with {same} of {count} seeds"
+        words = "the same ordering as the paper's, with one seed" if same else "the other ordering, with one seed"
+    elif same == count:
+        words = f"the paper's ordering holds with all {count} seeds"
+    elif other == count:
+        words = f"reversed with all {count} seeds"
+    else:
+        words = f"the paper's ordering holds with {same} of {count} seeds"
+    return f"{words}; the interval holds 0" if interval and interval.holds_0 else words
 
 
 # --- the papers' numbers ----------------------------------------------------------------------------------------------

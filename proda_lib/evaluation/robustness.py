@@ -17,6 +17,8 @@ the number of videos goes with each L, and the prompt-only controls, which see n
 
 from __future__ import annotations
 
+from collections import Counter
+
 import numpy as np
 
 from proda_lib.evaluation.charades import mean_average_precision
@@ -26,28 +28,36 @@ from proda_lib.evaluation.protocols import PaperProtocol
 KINDS = {"non_distractor": "table06", "distractor": "table07"}
 
 
-def robustness(rows: PaperProtocol) -> dict[str, dict]:
+def robustness(*folds: PaperProtocol) -> dict[str, dict]:
     """Cells and their mean and deviation, in percent; no further question is asked.
 
     Args:
-        rows: scores of a model or of a prompt-only control under the paper's protocol, of one or of several folds.
+        folds: scores of a model or of a prompt-only control under the paper's protocol, one entry a fold. A cell is the
+            mean over the folds that have it: each fold has a model of its own, whose scores are ranked by themselves.
 
     Returns:
         ``[kind][L][i]`` the cell, ``[kind][L]["mean"]`` and ``[kind][L]["sd"]`` over its i; ``["videos"][L]`` how many
         videos have L labels. L and i are strings, as in JSON. A cell without rows is absent, and so is L = 0.
     """
-    labels, inside = rows.labels.sum(1), (rows.sap & rows.labels).sum(1)
+    cells: dict[str, dict[int, dict[int, list[float]]]] = {"non_distractor": {}, "distractor": {}}
+    videos: Counter[int] = Counter()
+    for rows in folds:
+        labels, inside = rows.labels.sum(1), (rows.sap & rows.labels).sum(1)
+        for kind, of_kind in (("non_distractor", ~rows.distractor), ("distractor", rows.distractor)):
+            for L, i in np.unique(np.stack([labels, inside])[:, of_kind & (inside > 0)], axis=1).T.tolist():
+                cell = _a_s(rows, of_kind & (labels == L) & (inside == i))
+                cells[kind].setdefault(L, {}).setdefault(i, []).append(cell)
+        _, first = np.unique(rows.video, return_index=True)
+        videos.update(labels[first][labels[first] > 0].tolist())
     found: dict[str, dict] = {}
-    for kind, of_kind in (("non_distractor", ~rows.distractor), ("distractor", rows.distractor)):
+    for kind, of_kind in cells.items():
         lines = {}
-        for L in np.unique(labels[of_kind & (inside > 0)]):
-            of_L = of_kind & (labels == L)
-            cells = {str(i): _a_s(rows, of_L & (inside == i)) for i in np.unique(inside[of_L & (inside > 0)])}
-            values = list(cells.values())
-            lines[str(L)] = {**cells, "mean": float(np.mean(values)), "sd": float(np.std(values))}
+        for L, line in sorted(of_kind.items()):
+            means = {str(i): float(np.mean(values)) for i, values in sorted(line.items())}
+            each = list(means.values())
+            lines[str(L)] = {**means, "mean": float(np.mean(each)), "sd": float(np.std(each))}
         found[kind] = lines
-    videos = {str(L): float(len(np.unique(rows.video[labels == L]))) for L in np.unique(labels[labels > 0])}
-    return {**found, "videos": videos}
+    return {**found, "videos": {str(L): float(count) for L, count in sorted(videos.items())}}
 
 
 def _a_s(rows: PaperProtocol, chosen: np.ndarray) -> float:

@@ -24,7 +24,7 @@ function drawGraph(a) {
     .forEach(([[from, to], edge, weight]) => {
       const group = arrow(centre(from), centre(to), radius(to), weight, Boolean(a));
       const holds = relationNames(edge);
-      group.append(svg("title", {}, `${edgeName([from, to])}${holds && `: ${holds}`}${a ? `; w ${two(weight)}` : ""}`));
+      group.append(svg("title", {}, `${edgeName([from, to])}${holds && `: ${holds}`}${a ? `; w ${small(weight * a.w_max)}` : ""}`));
       picture.append(group);
     });
   for (const slot of there) {

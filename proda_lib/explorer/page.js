@@ -7,6 +7,7 @@ const state = { video: 0, chosen: new Set(), distractors: false, frame: 0 };
 
 const video = () => data.videos[state.video];
 const two = (x) => x.toFixed(2);
+const small = (x) => x.toPrecision(2);
 const choiceNumber = () =>
   [...state.chosen].reduce((sum, place) => sum + 2 ** place, 0) + (state.distractors ? 2 ** video().actions.length : 0);
 const answer = () => video().answers[choiceNumber()];
@@ -122,7 +123,7 @@ function showWords(a) {
     if (edge < 0) words.push(`Frame ${state.frame + 1} has no edge.`);
     else {
       const holds = relationNames(edge);
-      words.push(`Strongest edge in frame ${state.frame + 1}: ${edgeName(video().edges[edge])}${holds && ` (${holds})`}, w ${two(best)}.`);
+      words.push(`Strongest edge in frame ${state.frame + 1}: ${edgeName(video().edges[edge])}${holds && ` (${holds})`}, w ${small(best * a.w_max)}; the largest of all frames is ${small(a.w_max)}.`);
     }
   }
   if ($("summary").textContent !== words.join(" ")) $("summary").textContent = words.join(" ");
@@ -130,11 +131,12 @@ function showWords(a) {
 
 function showTables(a) {
   const value = (x) => (x === null ? "" : two(x));
+  const weight = (x) => (x === null ? "" : small(x * a.w_max));
   const w = a ? ofFrame(a.w, video().edges.length) : video().edges.map(() => null);
   const node = a ? ofFrame(a.node, video().slots.length) : video().slots.map(() => null);
   const here = video().boxes[state.frame];
   const edges = video().edges.map((ends, edge) => [ends, edge]).filter(([[from, to]]) => here[from] && here[to])
-    .sort((x, y) => w[y[1]] - w[x[1]]).map(([ends, edge]) => [edgeName(ends), relationNames(edge), value(w[edge])]);
+    .sort((x, y) => w[y[1]] - w[x[1]]).map(([ends, edge]) => [edgeName(ends), relationNames(edge), weight(w[edge])]);
   const nodes = video().slots.map((name, slot) => [name, slot]).filter(([, slot]) => here[slot])
     .sort((x, y) => node[y[1]] - node[x[1]]).map(([name, slot]) => [name, value(node[slot])]);
   $("tables").replaceChildren(table(["edge", "relations", "w"], edges), table(["node", "score"], nodes));

@@ -25,7 +25,7 @@ from proda_lib.specification import specification_length, video_rng
 
 #: Actions offered for a video: 2⁶ choices, in two ways each.
 OFFERED = 6
-#: Weights and node scores in 0..1 become levels of one byte: rounding moves them by at most 0.002.
+#: Shares and node scores in 0..1 become levels of one byte: rounding moves them by at most 0.002.
 LEVELS, ABSENT = 254, 255
 #: Specifications asked at once: bounds the memory of one forward pass.
 ROWS_AT_ONCE = 32
@@ -113,12 +113,18 @@ def video_entry(
 
 
 def answer_entry(answer: Answer, offered: Int[np.ndarray, "n"], layer: int = -1) -> dict:
-    """a_s (n + 1, the last is "no-action") and a_t (n) of the offered actions, s (N), w (E, N), node scores (M, N)."""
+    """a_s (n + 1, the last is "no-action") and a_t (n) of the offered actions, s (N), w (E, N), node scores (M, N).
+
+    w is packed as a share of ``w_max``, its largest value here: sigmoids of a trained model may all be near 0.
+    """
+    w = answer.w[layer]
+    largest = float(np.nanmax(w, initial=0.0)) or 1.0
     return {
         "a_s": np.round(answer.a_s[[*offered, -1]].astype(float), 3).tolist(),
         "a_t": np.round(answer.a_t[offered].astype(float), 3).tolist(),
         "s": [float(f"{value:.4g}") for value in answer.s],
-        "w": pack(answer.w[layer]),
+        "w": pack(w / largest),
+        "w_max": float(f"{largest:.4g}"),
         "node": pack(answer.node_score),
     }
 

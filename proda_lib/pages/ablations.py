@@ -2,20 +2,31 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import statistics
+from collections.abc import Callable, Sequence
 
 import pandas as pd
 
-from proda_lib.evaluation.grid import Recorded, cell, difference_table
+from proda_lib.evaluation import paired
+from proda_lib.evaluation.grid import Recorded, cell
 from proda_lib.evaluation.layouts import RULES
 from proda_lib.evaluation.report import Key, Spread, Table, Text, bullets, compare, differences, paper_table
+from proda_lib.evaluation.tables import Rows
 
-#: Column → key. a_t is the paper's protocol over both kinds of specification.
+#: Column → key. a_t and a_u are the paper's protocol over both kinds of specification. The encoder alone and
+#: ``no_prompt`` have one answer, which stands beside a_m.
 ANSWERS: dict[str, Key] = {
     "a_t": "paper/both/a_t",
     "a_t, before stage 2": "pretrain/both/a_t",
-    "a_m": "a_m/map",
+    "a_m": ("a_m/map", "a_t/map"),
     "a_s by partition": "label_free/partition/a_s/map",
+    "a_u": "paper/both/a_u",
+}
+#: Lines of the controls → row of the table, and what stands for the columns that they have.
+CONTROLS: dict[str, tuple[str, dict[str, Key]]] = {
+    "prompt only, rule": ("prompt_only", {"a_t": "rule/both/a_t", "a_u": "rule/both/a_u"}),
+    "prompt only, trained": ("prompt_only", {"a_t": "trained/both/a_t"}),
+    "no_prompt": ("no_prompt", {"a_m": "a_t/map"}),
 }
 #: Paper's tables 12 and 13 name the stages.
 STAGES = {"post-train": "a_t", "pre-train": "a_t, before stage 2"}
@@ -31,54 +42,66 @@ def quoted(tables: Sequence[str]) -> dict[str, dict[str, Spread]]:
 
 
 def ablation_table(found: Recorded, variants: Sequence[str], tables: Sequence[str]) -> Table:
-    """paper | ours | controls, a line a variant.
+    """paper | ours, a line a variant, then a line a control.
 
     Args:
         variants: rows, as they are named in the paper's tables. ``tables``: names of the paper's tables.
     """
     paper, cells = quoted(tables), {}
+    lines = [*variants, *CONTROLS]
     for label in ANSWERS:
         if label in paper:
-            cells["paper", label] = [paper[label].get(row, Spread()) for row in variants]
+            cells["paper", label] = [paper[label].get(line, Spread()) for line in lines]
     for label, key in ANSWERS.items():
-        # The encoder alone has one answer, which is its a_m.
-        keys = [(key, "a_t/map") if label == "a_m" and _alone(found, row) else key for row in variants]
-        cells["ours", label] = [cell(found, row, k) for row, k in zip(variants, keys, strict=True)]
-    controls = {"rule, a_t": "rule/both/a_t", "trained, a_t": "trained/both/a_t"}
-    for label, key in controls.items():
-        cells["prompt-only", label] = [cell(found, "prompt_only", key)] * len(variants)
-    cells["no_prompt", "any answer"] = [cell(found, "no_prompt", "a_t/map")] * len(variants)
-    frame = pd.DataFrame(cells, index=pd.Index(list(variants), name="variant"))
-    return Table(frame, f"{found.note} {RULES} a_t: the paper's protocol, both kinds of specification. The controls do "
-                 "not depend on the variant.")  # fmt: skip
+        ours = [cell(found, row, key) for row in variants]
+        for row, keys in CONTROLS.values():
+            ours.append(cell(found, row, keys[label]) if label in keys else Spread())
+        cells["ours", label] = ours
+    frame = pd.DataFrame(cells, index=pd.Index(lines, name="variant"))
+    note = (
+        f"{found.note} {RULES} a_t and a_u: the paper's protocol, both kinds of specification, no-action counts in a_u."
+    )
+    return Table(
+        frame, f"{note} The last lines are controls: a question without a video, and a video without a question."
+    )
 
 
 def active_terms(found: Recorded, variants: Sequence[str]) -> Table:
-    """How often a term of the loss was above its margin in stage 1: a term that is 0 changes nothing."""
+    """How large a term of the loss was in stage 1, above its margin: a term that is 0 changes nothing."""
     lines = {}
     for row in variants:
         traces = [c["trace"] for run in found.runs.get(row, []) for c in run.curves if c["stage"] == "pretrain"]
-        lines[row] = {label: _share_above_0([v for t in traces for v in t.get(term, [])], bool(traces))
-                      for term, label in (("dis", "disentanglement"), ("rec", "reconstruction"))}  # fmt: skip
+        losses = {term: [v for t in traces for v in t.get(term, [])] for term in ("dis", "rec", "a_u")}
+        blank = "not in the loss" if traces else "not run"
+        scale = f"{statistics.fmean(losses['a_u']):.3f}" if traces else blank
+        lines[row] = {
+            "disentanglement": _size(losses["dis"], blank),
+            "reconstruction": _size(losses["rec"], blank),
+            "BCE of a_u, for scale": scale,
+        }
     frame = pd.DataFrame(lines).T.rename_axis("variant")
-    return Table(frame, "Stretches of 20 steps in which the term's mean was above 0, of all stretches of stage 1.")
+    return Table(
+        frame, "Mean over stage 1; in brackets the stretches of 20 steps in which the term was above 0 at all."
+    )
 
 
-def _share_above_0(losses: Sequence[float], was_run: bool) -> str:
+def _size(losses: Sequence[float], blank: str) -> str:
     if not losses:
-        return "not in the loss" if was_run else "not run"
-    return f"{sum(loss > 0 for loss in losses)} of {len(losses)}"
+        return blank
+    return f"{statistics.fmean(losses):.4f} ({sum(loss > 0 for loss in losses)} of {len(losses)})"
 
 
 def _alone(found: Recorded, row: str) -> bool:
     return any(run.recipe.model == "encoder_only" for run in found.runs.get(row, []))
 
 
-def ablation_differences(found: Recorded, base: str, variants: Sequence[str], tables: Sequence[str]) -> Table:
-    """The default minus each variant: paper, ours, ordering."""
+def ablation_differences(found: Recorded, table: Callable[..., Rows], tables: Sequence[str]) -> Table:
+    """This variant minus that one, for the pairs of the table: paper, ours, interval, ordering."""
     paper = {label: {row: value.mean for row, value in rows.items()} for label, rows in quoted(tables).items()}
-    measures = {label: ANSWERS[label] for label in ANSWERS if label in paper}
-    return difference_table(found, base, [row for row in variants if row != base], measures, paper)
+    before = "a_t, before stage 2"
+    keys = {"a_t": paired.KEYS["a_t"], before: ANSWERS[before], "a_m": paired.KEYS["a_m"]}
+    shown = {label: key for label, key in keys.items() if label in paper or label in paired.KEYS}
+    return paired.difference_table(found, paired.PAIRS[table], paper, shown)
 
 
 def ablation_findings(found: Recorded, base: str, variants: Sequence[str]) -> Text:

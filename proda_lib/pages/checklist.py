@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import pandas as pd
 
 from proda_lib.evaluation import audit, report, tables
+from proda_lib.evaluation.grid import Recorded, cell
 from proda_lib.evaluation.report import (
     DATASETS,
     Key,
@@ -17,7 +18,6 @@ from proda_lib.evaluation.report import (
     bullets,
     compare,
     differences,
-    setting,
     spread,
 )
 from proda_lib.training.runs import Run
@@ -60,46 +60,26 @@ def seed_table(found: RunRows) -> Table:
                  "weights, the order of the videos, and the specifications of training and of evaluation.")  # fmt: skip
 
 
-def selection_rows(seeds: Sequence[int]) -> dict[str, RunRows]:
-    """Committed records of the two ways to pick the best epoch, by data set, where both ways are there."""
-    found = {DATASETS[name]: report.committed_runs(tables.selection("reference", seeds, name))
-             for name in ("world", "cad120")}  # fmt: skip
-    return {name: rows for name, rows in found.items() if {"validation", "test"} <= set(rows)}
+def selection_table(found: Recorded) -> Table:
+    """The two ways to pick the best epoch, and their difference seed by seed."""
+    ways = {way: found.runs[way] for way in ("validation", "test")}
+    cells = {way: [cell(found, way, key) for key in MEASURES.values()] for way in ways}
+    away = [differences(ways["test"], ways["validation"], key) for key in MEASURES.values()]
+    cells["test − validation"] = [Spread(d.values, blank="not run", signed=True) for d in away]
+    frame = pd.DataFrame(cells, index=pd.Index(list(MEASURES), name="answer"))
+    recipe = next(run.recipe for group in ways.values() for run in group) if any(ways.values()) else None
+    epochs = f" {recipe.pretrain_epochs} + {recipe.posttrain_epochs} epochs to choose from." if recipe else ""
+    return Table(frame, f"{found.note}{epochs} mAP in percent.")
 
 
-def selection_table(found: dict[str, RunRows]) -> Table:
-    """The two ways on each data set, and their difference seed by seed."""
-    if not found:
-        return Table(pd.DataFrame(), "Not run: no records of both ways are committed.")
-    cells, notes = {}, []
-    for name, rows in found.items():
-        ways = rows["validation"], rows["test"]
-        for way, group in zip(("validation", "test"), ways, strict=True):
-            cells[name, way] = [spread(group, key) for key in MEASURES.values()]
-        cells[name, "test − validation"] = [differences(*ways[::-1], key) for key in MEASURES.values()]
-        recipe = ways[1][0].recipe
-        notes.append(f"{setting(rows)} {recipe.pretrain_epochs} + {recipe.posttrain_epochs} epochs to choose from.")
-    return Table(
-        pd.DataFrame(cells, index=pd.Index(list(MEASURES), name="answer")), f"{' '.join(notes)} mAP in percent."
+def selection_findings(found: Recorded) -> Text:
+    """The difference in words, seed by seed."""
+    return bullets(
+        compare(
+            "selected on test",
+            "selected on validation",
+            label,
+            differences(found.runs["test"], found.runs["validation"], key),
+        )
+        for label, key in MEASURES.items()
     )
-
-
-def selection_findings(found: dict[str, RunRows]) -> Text:
-    """The difference in words, seed by seed, and where there was nothing to choose."""
-    if not found:
-        return Text("**Not run.** Two recipes that differ in `select` alone will be compared here seed by seed.")
-    sentences = []
-    for name, rows in found.items():
-        for label, key in MEASURES.items():
-            difference = differences(rows["test"], rows["validation"], key)
-            sentences.append(compare("selected on test", "selected on validation", f"{name}, {label}", difference))
-        recipe = rows["test"][0].recipe
-        if recipe.pretrain_epochs == recipe.posttrain_epochs == 1:
-            sentences.append(f"{name}: each stage has one epoch, so there was nothing to choose, and the difference is "
-                             "that of the training videos alone.")  # fmt: skip
-    return bullets(sentences)
-
-
-def selection_records(found: dict[str, RunRows]) -> Table:
-    """Which runs these are."""
-    return report.records({f"{name}: {way}": group for name, rows in found.items() for way, group in rows.items()})

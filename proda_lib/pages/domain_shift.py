@@ -46,8 +46,21 @@ def shift_table(found: Recorded) -> Table:
 
 
 def shift_findings(found: Recorded) -> Text:
-    """What the shift costs: scenario 1 with actions tied to scenes, against the same scenes without the tie."""
+    """ProDA against its controls over the splits, and what the shift costs: scenario 1 with actions tied to scenes,
+    against the same scenes without the tie."""
     sentences = []
+    for label, key, control, other in (
+        ("a_t", "paper/both/a_t", ("prompt_only", "the trained prompt-only control"), "trained/both/a_t"),
+        ("a_m, no test labels", "a_m/map", ("no_prompt", "no_prompt"), "a_t/map"),
+        ("a_s by partition, no test labels", "label_free/partition/a_s/map", ("no_prompt", "no_prompt"), "a_t/map"),
+    ):
+        pairs = [(cell(found, f"ProDA, {scenario}", key), cell(found, f"{control[0]}, {scenario}", other))
+                 for scenario in SCENARIOS]  # fmt: skip
+        away = Spread(tuple(a.mean - b.mean for a, b in pairs if a.values and b.values), signed=True)
+        if away.values:
+            below = sum(value < 0 for value in away.values)
+            sentences.append(f"{label}: ProDA − {control[1]} = {away} points over the splits; below it in {below} of "
+                             f"{len(away.values)}.")  # fmt: skip
     for (_, label), (model, key) in COLUMNS.items():
         tied, free = (cell(found, f"{model}, {end}", key) for end in (SCENARIOS[0], FREE))
         if tied.values and free.values:

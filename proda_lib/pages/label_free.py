@@ -75,7 +75,8 @@ def label_free_findings(found: Recorded) -> Text:
                  for row, name in CONTROLS.items() if (away := _away(found, main, row)).values]  # fmt: skip
     run = {label: away for label in others if (away := _away(found, label, "no_prompt")).values}
     if run:
-        above = [f"{label} ({away})" for label, away in run.items() if min(away.values) > 0]
+        above = [f"{label} ({away}, {len(away.values)} seed{'s' * (len(away.values) > 1)})"
+                 for label, away in run.items() if min(away.values) > 0]  # fmt: skip
         which = f": {'; '.join(above)}. The same test videos show which these are" if above else ""
         seeds = "with every seed that was run"
         sentences.append(

@@ -6,9 +6,11 @@ import pandas as pd
 import torch
 
 from proda_lib.datasets.world import VOCABULARY
+from proda_lib.evaluation import paired
 from proda_lib.evaluation.grid import Recorded, cell
 from proda_lib.evaluation.layouts import RULES
 from proda_lib.evaluation.report import Table, Text, bullets, compare, differences
+from proda_lib.evaluation.tables import table01
 from proda_lib.training.recipe import NETWORK_NAMES, Recipe
 from proda_lib.training.stages import MODELS
 
@@ -53,6 +55,12 @@ def recognition_findings(found: Recorded) -> Text:
     asked = differences(found.runs["ProDA"], found.runs["prompt_only"], "paper/both/a_t", "trained/both/a_t")
     sentences.append(compare("ProDA", "the trained prompt-only control", "a_t, question built from labels", asked))
     return bullets(sentences)
+
+
+def recognition_differences(found: Recorded) -> Table:
+    """ProDA minus each other model, with intervals: a_m beside the one answer of a model without questions, a_t beside
+    the trained prompt-only control."""
+    return paired.difference_table(found, paired.PAIRS[table01], {})
 
 
 def sizes(found: Recorded) -> Table:

@@ -95,9 +95,13 @@ def findings(found: RunRows) -> Text:
             both = np.isfinite(ours) & np.isfinite(control)
             if both.any():
                 away, count = (ours - control)[both], both.sum()
+                many = both & np.array([[videos(found, str(L + 1)).mean >= FEW] for L in range(len(ours))])
+                thick = Spread(((ours - control)[many].mean(),), signed=True) if many.any() else None
+                rest = f", {thick} where at least {FEW} videos have L labels" if thick else ""
                 sentences.append(
                     f"{place}: ProDA is above the {group} control in {(away > 0).sum()} of {count} cells and equal in "
-                    f"{(away == 0).sum()}; mean difference {Spread((away.mean(),), signed=True)} points."
+                    f"{(away == 0).sum()}; mean difference {Spread((away.mean(),), signed=True)} points"
+                    f"{rest}."
                 )
         rule = grid(found, "prompt-only, rule", kind)
         if np.isfinite(rule).any():

@@ -2,15 +2,37 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Sequence
 
 import pandas as pd
 
-from proda_lib.evaluation import audit, grid, tables
+from proda_lib.evaluation import audit, grid, paired, tables
 from proda_lib.evaluation.grid import Recorded, cell
 from proda_lib.evaluation.layouts import RULES
-from proda_lib.evaluation.report import Key, Spread, Table, differences, paper_table
+from proda_lib.evaluation.report import Interval, Key, Spread, Table, differences, paper_table
 
+#: Data sets that were trained on, as the book calls them.
+DATA = {"world": "SSG-World", "cad120": "CAD-120"}
+#: Rows of table 5 in words.
+NAMES = {"①": "no further loss (①)", "②": "no margins (②)", "③": "disentanglement alone (③)",
+         "④": "reconstruction alone (④)", "⑤": "both losses (⑤)", "⑥": "the encoder alone (⑥)"}  # fmt: skip
+#: Pairs that are compared in a_m too: what the paper says of it.
+OF_A_M = {("DPM", "SimplePrompt"), ("⑤", "②"), ("⑤", "⑥")}
+_FRAMES = "localization/distractor/hit"
+#: Page, question, table → (row, key) minus (row, key): what no paper's number stands beside.
+AGAINST: list[tuple[str, str, Callable[..., tables.Rows], tuple[str, Key], tuple[str, Key]]] = [
+    ("results/table03", "a_t − trained prompt-only", tables.table03,
+     ("DPM", "paper/both/a_t"), ("prompt_only", "trained/both/a_t")),
+    ("audit/label_free", "a_s by partition − no_prompt, no test labels", tables.label_free,
+     ("ProDA", "label_free/partition/a_s/map"), ("no_prompt", "a_t/map")),
+    ("results/table03", "a_m − no_prompt, no test labels", tables.table03,
+     ("DPM", "a_m/map"), ("no_prompt", "a_t/map")),
+    ("results/table05", "a_u − rule on what was not asked", tables.table05,
+     ("⑤", "paper/both/a_u"), ("prompt_only", "rule/both/a_u")),
+    ("results/table08", "frames found − every frame marked", tables.table03,
+     ("DPM", f"{_FRAMES}/mean/mean"), ("DPM", f"{_FRAMES}/every_frame/mean")),
+]  # fmt: skip
 #: The main numbers: (panel, line) → (row of table 1, key).
 HEADLINE: dict[tuple[str, str], tuple[str, Key]] = {
     ("question built from the test labels", "ProDA, a_t"): ("ProDA", "paper/both/a_t"),
@@ -34,79 +56,82 @@ def headline(seeds: Sequence[int]) -> Table:
     return Table(frame, f"{Recorded(main, missing, found.source).note} {RULES}")
 
 
-def summary(seeds: Sequence[int]) -> Table:
-    """A line a claim: the paper's number, ours by data set, and the page that shows it."""
+def claims(seeds: Sequence[int]) -> Table:
+    """What the paper's tables 3 to 5 say of one row against another, and whether it is so here, the clearest first."""
+    rows = []
+    for table, name in ((tables.table03, "table03"), (tables.table04, "table04"), (tables.table05, "table05")):
+        found, paper = [grid.recorded(table, "reference", seeds, dataset) for dataset in DATA], paper_table(name)
+        for (this, that), (measure, key) in itertools.product(paired.PAIRS[table], paired.KEYS.items()):
+            if not {(this, measure), (that, measure)} <= set(paper) or (
+                measure == "a_m" and (this, that) not in OF_A_M
+            ):
+                continue
+            expected = paper[this, measure].mean - paper[that, measure].mean
+            ours = [differences(f.runs[this], f.runs[that], key) for f in found]
+            verdicts = [_verdict(o, expected, paired.interval(f, this, that, measure))
+                        for o, f in zip(ours, found, strict=True)]  # fmt: skip
+            claim = f"{measure}: {NAMES.get(this, this)} {'above' if expected > 0 else 'below'} {NAMES.get(that, that)}"
+            cells = [f"{Spread(o.values, signed=True)}, {v}" if o.values else v
+                     for o, v in zip(ours, verdicts, strict=True)]  # fmt: skip
+            quoted = f"{expected:+.2f}".replace("-", "−")
+            rows.append((_link(f"results/{name}", claim), quoted, *cells, _where(verdicts)))
+    order = [_where(v) for v in itertools.product(("holds", ""), repeat=len(DATA))]
+    rows.sort(key=lambda row: order.index(row[-1]))
+    columns = ["the paper's claim", "paper", *DATA.values(), "reproduces"]
+    frame = pd.DataFrame(rows, columns=columns).set_index(columns[0])
+    note = (
+        "Points of mAP, mean ± standard deviation over seeds. holds, reversed: the same sign with every seed, and the"
+    )
+    return Table(frame, f"{note} interval over test videos leaves 0 out; otherwise the two are not told apart.")
 
-    def read(table: Callable[..., tables.Rows]) -> list[Recorded]:
-        return [grid.recorded(table, "reference", seeds, dataset) for dataset in ("world", "cad120")]
 
-    table03, table05 = read(tables.table03), read(tables.table05)
-    lines = [
-        *_orderings("DPM", ["SimplePrompt"], table03, "table03"),
-        *_orderings("VGNorm", ["LayerNorm", "BatchNorm", "GraphNorm"], read(tables.table04), "table04"),
-        *_orderings("⑤", ["①", "②", "③", "④"], table05, "table05"),
-        *_shortcut(table05),
-        *_against_controls(read(tables.label_free)),
-        *_prompt_only(table03),
-    ]
-    columns = ["claim or question", "paper", "SSG-World", "CAD-120", "Charades"]
-    frame = pd.DataFrame(lines, columns=columns).set_index("claim or question")
-    note = "mAP in percent, or points of it; in brackets: seeds whose difference has the sign of the paper's."
-    return Table(frame, f"{note} Charades: its test labels alone, which is all that the prompt needs. –: no number.")
+def _verdict(ours: Spread, expected: float, interval: Interval | None) -> str:
+    if not ours.values:
+        return "not run"
+    if not any(ours.values):
+        return "no difference"
+    if interval is None:
+        return "no interval yet"
+    signs = {value * expected > 0 for value in ours.values}
+    if len(signs) > 1 or interval.holds_0:
+        return "not told apart"
+    return "holds" if signs == {True} else "reversed"
+
+
+def _where(verdicts: Sequence[str]) -> str:
+    places = [name for name, verdict in zip(DATA.values(), verdicts, strict=True) if verdict == "holds"]
+    return {0: "on neither", len(DATA): "on both"}.get(len(places), f"on {places[0]} only" if places else "")
+
+
+def controls(seeds: Sequence[int]) -> Table:
+    """What stands beside ProDA's numbers: the prompt alone, the network without a prompt, every frame marked."""
+    read = {table: [grid.recorded(table, "reference", seeds, dataset) for dataset in DATA]
+            for table in (tables.table03, tables.table05, tables.label_free)}  # fmt: skip
+    lines = [*_prompt_only(read[tables.table03])]
+    for page, question, table, (this, key), (that, other) in AGAINST:
+        away = [differences(f.runs[this], f.runs[that], key, other) for f in read[table]]
+        lines.append([_link(page, question), *(str(Spread(d.values, blank="not run", signed=True)) for d in away), "–"])
+    columns = ["question", *DATA.values(), "Charades"]
+    frame = pd.DataFrame(lines, columns=columns).set_index(columns[0])
+    note = (
+        "mAP in percent, or points of it (signed). Charades: its test labels alone, which is all that the prompt needs."
+    )
+    return Table(
+        frame, f"{note} –: no number. Frames: percent of hits, mean over thresholds, one action asked among others."
+    )
 
 
 def _link(page: str, text: str) -> str:
     return f'<a href="{page}.html">{text}</a>'
 
 
-def _orderings(base: str, others: Sequence[str], found: Sequence[Recorded], name: str) -> list[list[str]]:
-    paper, lines = paper_table(name), []
-    for other in others:
-        expected = paper[base, "a_t"].mean - paper[other, "a_t"].mean
-        here = [_same_sign(differences(f.runs[base], f.runs[other], "paper/both/a_t"), expected) for f in found]
-        claim = _link(f"results/{name}", f"a_t: {base} above {other}")
-        lines.append([claim, f"{expected:+.2f}".replace("-", "−"), *here, "–"])
-    return lines
-
-
-def _same_sign(ours: Spread, expected: float) -> str:
-    if not ours.values:
-        return "not run"
-    same = sum(value * expected > 0 for value in ours.values)
-    return f"{Spread(ours.values, signed=True)} ({same}/{len(ours.values)})"
-
-
-def _shortcut(found: Sequence[Recorded]) -> list[list[str]]:
-    paper, rows = paper_table("table05"), {"②": "a_m without margins, row ②", "⑤": "a_m with margins, row ⑤"}
-    return [
-        [_link("results/table05", claim), str(paper[row, "a_m"]), *(str(cell(f, row, "a_m/map")) for f in found), "–"]
-        for row, claim in rows.items()
-    ]
-
-
-def _against_controls(found: Sequence[Recorded]) -> list[list[str]]:
-    free = "label_free/partition/a_s/map"
-    claims: list[tuple[str, str, Key, str, Key]] = [
-        ("results/table03", "a_t − trained prompt-only", "paper/both/a_t", "prompt_only", "trained/both/a_t"),
-        ("audit/label_free", "a_s by partition − no_prompt, label-free", free, "no_prompt", "a_t/map"),
-        ("results/table05", "a_m − video encoder alone", "a_m/map", "encoder_only", "a_t/map"),
-    ]
-    lines = []
-    for page, claim, key, control, other in claims:
-        away = [differences(f.runs["ProDA"], f.runs[control], key, other) for f in found]
-        here = [str(Spread(values.values, blank="not run", signed=True)) for values in away]
-        lines.append([_link(page, claim), "–", *here, "–"])
-    return lines
-
-
 def _prompt_only(found: Sequence[Recorded]) -> list[list[str]]:
     """a_t of ProDA and of the controls that see no video; theirs also on the real Charades test labels."""
-    metrics, quoted = audit.recorded()["metrics"], paper_table("table03")["DPM", "a_t"]
-    ours = [str(cell(f, "DPM", "paper/both/a_t")) for f in found]
-    lines = [[_link("results/table03", "a_t of ProDA"), str(quoted), *ours, "–"]]
+    metrics = audit.recorded()["metrics"]
+    lines = [[_link("results/table03", "a_t of ProDA"), *(str(cell(f, "DPM", "paper/both/a_t")) for f in found), "–"]]
     for name in ("rule", "trained"):
         key = f"{name}/both/a_t"
         labels = Spread(tuple(float(entry[name]["both"]["a_t"]) for entry in metrics))
         here = [str(cell(f, "prompt_only", key)) for f in found]
-        lines.append([_link("audit/prompt", f"a_t of prompt-only, {name}"), "–", *here, str(labels)])
+        lines.append([_link("audit/prompt", f"a_t of prompt-only, {name}"), *here, str(labels)])
     return lines

@@ -43,7 +43,7 @@ def variant_dots(found: Recorded, variants: list[str]) -> Figure:
 def sweep_panels(found: Recorded) -> Figure:
     """A panel a sweep: three answers against the values, in rising order."""
     sweeps: dict[str, list[str]] = {}
-    for label, value in (row.split(": ") for row in found.runs if not row.startswith("no_prompt, ")):
+    for label, value in (row.split(": ") for row in found.runs if not row.startswith(("no_prompt, ", "prompt_only, "))):
         sweeps.setdefault(label, []).append(value)
     columns = 2
     figure, axes = style.subplots(-(-len(sweeps) // columns), columns, height=1.9 * -(-len(sweeps) // columns) + 0.5)

@@ -28,7 +28,7 @@ AXES = {
     "frames": "frames N",
     "objects": "objects present in every frame",
     "slots": "slots M",
-    "specifications": "specifications of a video",
+    "labels": "labels L (2L + 1 specifications)",
     "videos": "videos",
 }
 

@@ -6,20 +6,22 @@ import pandas as pd
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from proda_lib.evaluation.report import Spread
+from proda_lib.evaluation.report import Spread, without_empty_lines
 from proda_lib.plotting import style
 
 MARKERS = "osD^vP"
 
 
 def dots(frame: pd.DataFrame, columns: list[tuple[str, str]], xlabel: str = "mAP (%)") -> Figure:
-    """A line for each row of a table, a colour and marker for each of ``columns``: small dots are seeds, the bar is
-    their mean.
+    """A line for each row of a table that has a value, a colour and marker for each of ``columns``.
+
+    Small dots are seeds, the bar is their mean.
 
     Args:
         frame: cells are :class:`Spread`, columns (group, name) as in ``report.frame_of``.
         columns: which of them to draw, in order.
     """
+    frame = without_empty_lines(frame[columns])
     figure, (ax,) = style.subplots(height=0.9 + 0.34 * len(frame))
     step = 0.62 / max(len(columns), 1)
     handles = []

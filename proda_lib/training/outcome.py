@@ -14,7 +14,7 @@ from proda_lib.datasets.registry import Split
 from proda_lib.distributed import rank
 from proda_lib.evaluation.attempts import averaged, iterated_self
 from proda_lib.evaluation.localization import FrameScores
-from proda_lib.evaluation.localization_record import ask_about_labels, localization_summary, not_measurable
+from proda_lib.evaluation.localization_record import ask_about_labels, hit_summary, map_summary, not_measurable
 from proda_lib.evaluation.parsing import attention_summary, parsing_summary
 from proda_lib.evaluation.prompt_only import class_frequency, frequency_rule_scores, trained_prompt_only_scores
 from proda_lib.evaluation.protocols import PaperProtocol, label_free, paper_protocol, predict, recognition
@@ -155,11 +155,14 @@ def _logistic(split: Split) -> Scores:
 
 
 def summarise(recipe: Recipe, splits: Sequence[Split], scores: Sequence[Scores]) -> tuple[dict, dict[str, np.ndarray]]:
-    """Metrics (percent) over the test videos of all folds together, and the scores behind them.
+    """Metrics (percent), and the scores behind them.
+
+    Every mAP is that of each fold, averaged over the folds: they have models of their own, whose scores are on scales
+    of their own. Hits of frames are counted over the videos of all folds.
 
     Returns:
-        Nested metrics; and scores (videos, C) by name with the true ``labels``, and the rows of a_t under the paper's
-        protocol with their labels and videos.
+        Nested metrics; and scores (videos, C) by name with the true ``labels`` and the ``fold`` of each video, and the
+        rows of a_t under the paper's protocol with their labels and videos.
     """
     test = [split.test for split in splits]
     video = {name: np.concatenate([found.video[name] for found in scores]) for name in scores[0].video}
@@ -174,26 +177,41 @@ def summarise(recipe: Recipe, splits: Sequence[Split], scores: Sequence[Scores])
             metrics[name] = found
     for answers in metrics.get("label_free", {}).values():
         for answer, parts in answers.items():
-            answers[answer] = {key: float(np.mean([part[key] for part in parts])) for key in parts[0]}
-    rows = {name: PaperProtocol.concatenate([found.rows[name] for found in scores]) for name in scores[0].rows}
-    metrics |= {name: found.summary() for name, found in rows.items()}
-    if regrouped := {name: robustness(found) for name, found in rows.items() if name != "pretrain"}:
-        metrics["robustness"] = regrouped
+            answers[answer] = _mean(parts)
+    for name in scores[0].rows:
+        metrics[name] = _mean([found.rows[name].summary() for found in scores])
+    regrouped = [name for name in scores[0].rows if name != "pretrain"]
+    if regrouped:
+        metrics["robustness"] = {name: robustness(*(found.rows[name] for found in scores)) for name in regrouped}
     if recipe.model in ("proda", "prompt_only"):
-        metrics["localization"] = _localization(test, video, scores)
+        metrics["localization"] = _localization(test, scores)
     if scores[0].parsing:
         metrics["parsing"] = scores[0].parsing
-    kept = {**video, "labels": np.stack([graph.multi_hot() for fold in test for graph in fold])}
-    if "paper" in rows:
-        kept |= {f"paper/{name}": getattr(rows["paper"], name) for name in ("a_t", "labels", "video")}
+    kept = {**video, "labels": np.stack([graph.multi_hot() for fold in test for graph in fold]),
+            "fold": np.repeat(np.arange(len(test)), [len(fold) for fold in test])}  # fmt: skip
+    for protocol in {"paper", "trained"} & set(scores[0].rows):
+        rows = PaperProtocol.concatenate([found.rows[protocol] for found in scores])
+        kept |= {f"{protocol}/{name}": getattr(rows, name) for name in ("a_t", "labels", "video")}
     return metrics, kept
 
 
-def _localization(folds: Sequence[list[SceneGraph]], video: dict[str, np.ndarray], scores: Sequence[Scores]) -> dict:
-    frames = {name: np.concatenate([found.frames[name] for found in scores]) for name in scores[0].frames}
+def _mean(parts: Sequence[dict]) -> dict:
+    """Nested metrics averaged, each over the parts that have it."""
+    found = {}
+    for name in dict.fromkeys(itertools.chain(*parts)):
+        values = [part[name] for part in parts if name in part]
+        found[name] = _mean(values) if isinstance(values[0], dict) else float(np.mean(values))
+    return found
+
+
+def _localization(folds: Sequence[list[SceneGraph]], scores: Sequence[Scores]) -> dict:
+    """Hits of each kind of question, over all videos, and 25-point mAP; ``["left_out"]`` if nothing can be measured."""
+    if counts := not_measurable([graph for fold in folds for graph in fold]):
+        return {"left_out": counts}
     kinds = dict.fromkeys(kind for found in scores for kind in found.asked)
     asked = {kind: [entry for found in scores for entry in found.asked.get(kind, [])] for kind in kinds}
-    return localization_summary([graph for fold in folds for graph in fold], video, frames, asked)
+    maps = [map_summary(fold, found.video, found.frames) for fold, found in zip(folds, scores, strict=True)]
+    return {**{kind: hit_summary(entries) for kind, entries in asked.items()}, "map": _mean(maps)}
 
 
 def video_metrics(recipe: Recipe, scores: np.ndarray, folds: Sequence[list[SceneGraph]]) -> dict[str, float]:
