@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import os
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -14,7 +14,7 @@ from tqdm import tqdm
 from benchmarks.cases import Row, ratio_row
 from benchmarks.measure import python, seconds, side_by_side
 from proda_lib.datasets import world
-from proda_lib.datasets.store import GraphStore, open_store, write_store
+from proda_lib.datasets.store import GraphStore, StoreWriter
 from proda_lib.graph import SceneGraph
 
 VIDEOS, FRAMES, FEW = 10_000, 76, 10
@@ -35,16 +35,16 @@ def store_rows(repeats: int, videos: int = VIDEOS) -> list[Row]:
     """Five rows. References: opening a small store; the same bytes by ``os.pread``; memory after a twentieth."""
     with tempfile.TemporaryDirectory() as folder:
         path, few = Path(folder) / "many", Path(folder) / "few"
-        took = seconds(lambda: write_store(path, simulated(videos), world.VOCABULARY))
-        write_store(few, simulated(FEW), world.VOCABULARY)
+        took = seconds(lambda: _write(path, simulated(videos)))
+        _write(few, simulated(FEW))
         frames = videos * FRAMES
         size = f"{videos:,} videos, {frames:,} frames, {sum(f.stat().st_size for f in path.iterdir()) / 2**30:.1f} GiB"
         rows = [Row("store_write", size, "videos/s", None, videos / took, None, None, (1,), "generation included")]
-        opened = side_by_side({"few": lambda: open_store(few), "many": lambda: open_store(path)}, repeats)
+        opened = side_by_side({"few": lambda: GraphStore(few), "many": lambda: GraphStore(path)}, repeats)
         rows.append(
             ratio_row("store_open", size, opened["few"], opened["many"], note=f"reference: a store of {FEW} videos")
         )
-        store = open_store(path)
+        store = GraphStore(path)
         order = np.random.default_rng(0).permutation(len(store))[:500].tolist()
         graphs = [store[index] for index in order]
         files: dict[str, int] = {}
@@ -72,6 +72,12 @@ def store_rows(repeats: int, videos: int = VIDEOS) -> list[Row]:
     return rows
 
 
+def _write(folder: Path, graphs: Iterable[SceneGraph]) -> None:
+    with StoreWriter(folder, world.VOCABULARY) as writer:
+        for graph in graphs:
+            writer.add(graph)
+
+
 def _place(store: GraphStore, graph: SceneGraph, files: dict[str, int]) -> tuple[int, int, int]:
     """Open file, offset and length of a video's node features."""
     packed = graph.features.packed
@@ -91,12 +97,12 @@ READ_ALL = """
 import resource, sys
 from pathlib import Path
 import numpy as np
-from proda_lib.datasets.store import open_store
+from proda_lib.datasets.store import GraphStore
 
 def resident():
     return int(Path("/proc/self/statm").read_text().split()[1]) * resource.getpagesize() / 2**20
 
-store, begin, peak = open_store(sys.argv[1]), resident(), 0.0
+store, begin, peak = GraphStore(sys.argv[1]), resident(), 0.0
 order = np.random.default_rng(2).permutation(len(store)).tolist()
 for count, index in enumerate(order, 1):
     store[index].sample_frames(16)

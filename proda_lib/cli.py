@@ -145,7 +145,7 @@ def data_add(
 
 @data.command("check")
 def data_check(
-    name: Annotated[str, typer.Argument(help="cad120, action_genome or charades")],
+    name: Annotated[str, typer.Argument(help="cad120, action_genome, charades, or the folder of a packed store.")],
     root: Root = None,
 ) -> None:
     """List all faults of a data set, and how often each known quirk occurs. Exit code 1 if there are faults.
@@ -153,6 +153,7 @@ def data_check(
     \b
     Example:
       proda data check cad120
+      proda data check data/charades_clip
     """
     from proda_lib.datasets.install import check_dataset
 

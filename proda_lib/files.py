@@ -1,10 +1,11 @@
-"""Files that are there whole or not at all, and their checksums."""
+"""Files and folders that are there whole or not at all, and checksums of files."""
 
 from __future__ import annotations
 
 import contextlib
 import hashlib
 import os
+import tempfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -31,6 +32,26 @@ def write_atomically(path: Path, write: Callable[[Path], Any]) -> None:
         with contextlib.suppress(OSError):
             partial.unlink(missing_ok=True)  # it takes room that may be what is missing
         raise DataError(path, "writing", error, "a folder that can be written, with room on its disk") from error
+
+
+def replace_folder(new: Path, target: Path) -> None:
+    """Give a folder its final name. What had that name is removed, or brought back if anything stops this.
+
+    Raises:
+        DataError: the system refuses to rename; what stood under the name is there again.
+    """
+    with tempfile.TemporaryDirectory(prefix=f".{target.name}-", dir=target.parent) as scratch:
+        old = Path(scratch) / "old"
+        try:
+            if os.path.lexists(target):
+                os.rename(target, old)
+            os.rename(new, target)
+        except BaseException as error:  # Ctrl-C too
+            if os.path.lexists(old) and not os.path.lexists(target):
+                os.rename(old, target)
+            if isinstance(error, OSError):
+                raise DataError(target, "renaming", error, f"to take the place of {new}") from error
+            raise
 
 
 def sha256(path: Path) -> str:

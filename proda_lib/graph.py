@@ -26,7 +26,7 @@ from proda_lib.vocabulary import Vocabulary
 
 @dataclass(frozen=True, eq=False, repr=False)
 class SceneGraph:
-    """One video (SPEC: "Input: one spatio-temporal scene graph per video").
+    """The input of every model: one video as a spatio-temporal scene graph.
 
     Attributes:
         video: name of the video.

@@ -21,7 +21,7 @@ from proda_lib.datasets.charades import read_charades, read_classes
 from proda_lib.datasets.install import add_dataset
 from proda_lib.datasets.miniature import write_action_genome, write_cad120
 from proda_lib.datasets.own import read_own, write_own
-from proda_lib.datasets.store import open_store, write_store
+from proda_lib.datasets.store import GraphStore, StoreWriter
 from proda_lib.datasets.world import WorldConfig, make_videos
 from proda_lib.graph import SceneGraph, load_graphs, save_graphs
 from proda_lib.models.config import ModelConfig
@@ -145,12 +145,13 @@ def _read_run(folder: Path) -> None:
 
 def _write_store(folder: Path) -> None:
     graphs = _graphs()
-    write_store(folder / "store", graphs, graphs[0].vocabulary, {"encoder": "none"})
+    with StoreWriter(folder / "store", graphs[0].vocabulary, {"encoder": "none"}) as writer:
+        for graph in graphs:
+            writer.add(graph)
 
 
 def _read_store(folder: Path) -> None:
-    store = open_store(folder / "store")
-    for graph in store:
+    for graph in GraphStore(folder / "store"):
         for features in (graph.features, graph.frame_features):
             _ = None if features is None else features[:2]
 

@@ -10,8 +10,8 @@ torch.set_num_threads(1)
 
 @pytest.fixture(scope="session")
 def shared_data() -> Path:
-    """Folder of the real data sets; tests that need it are skipped where it is absent."""
-    folder = Path(os.environ.get("PRODA_SHARED_DATA") or Path(__file__).parents[2] / "shared" / "data")
-    if not folder.is_dir():
-        pytest.skip("real data not there: set PRODA_SHARED_DATA")
-    return folder
+    """Folder of the real data sets, ``$PRODA_SHARED_DATA``; tests that need it are skipped where that is not set."""
+    if not (given := os.environ.get("PRODA_SHARED_DATA")):
+        pytest.skip("PRODA_SHARED_DATA is not set: no real data")
+    assert Path(given).is_dir(), f"PRODA_SHARED_DATA: found no folder {given}"
+    return Path(given)

@@ -142,3 +142,9 @@ def test_a_detector_that_is_not_here(monkeypatch, tmp_path):
     monkeypatch.setenv("HF_HUB_CACHE", str(tmp_path))
     with pytest.raises(DataError, match="--download"):
         Detector.load("nobody/no-such-detector")
+
+
+def test_device_that_is_not_here():
+    for device in ("no-such-device", "cuda:99"):
+        with pytest.raises(DataError, match=f"detector: device: found {device}"):
+            Detector.load("random-tiny", device)

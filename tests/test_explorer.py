@@ -12,6 +12,7 @@ import pytest
 from proda_lib.errors import ProdaError, RecipeError
 from proda_lib.evaluation.explain import look
 from proda_lib.explorer import precompute as pre
+from proda_lib.explorer.app import explore
 from proda_lib.explorer.page import Explorer, about, explorer, finding
 from proda_lib.models.config import ModelConfig
 from proda_lib.models.proda import ProDA
@@ -130,9 +131,6 @@ def test_explorer_of_a_run(model, graphs, tmp_path):
 
 @pytest.fixture
 def app(model, graphs):
-    pytest.importorskip("ipywidgets", reason="ipywidgets is not installed")
-    from proda_lib.explorer.app import explore
-
     return explore(model, graphs)
 
 
@@ -170,9 +168,6 @@ def test_widgets_compute_at_each_click(app, model, graphs):
 
 
 def test_widgets_refuse_another_vocabulary(model, graphs):
-    pytest.importorskip("ipywidgets", reason="ipywidgets is not installed")
-    from proda_lib.explorer.app import explore
-
     with pytest.raises(RecipeError, match="at least one"):
         explore(model, [])
     small = ProDA(ModelConfig(C - 1, 36, 26, width=16, heads=1, layers=1, depth=1, candidates=3))
@@ -181,7 +176,6 @@ def test_widgets_refuse_another_vocabulary(model, graphs):
 
 
 def test_code_that_the_page_tells_to_run(data, model, graphs, tmp_path, monkeypatch):
-    pytest.importorskip("ipywidgets", reason="ipywidgets is not installed")
     text = "\n".join(cell.source for cell in nbformat.read(NOTEBOOK, 4).cells if cell.cell_type == "markdown")
     blocks = re.findall(r"```python\n(.*?)```", text, re.S)
     monkeypatch.chdir(tmp_path)

@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from proda_lib.explorer import precompute as pre
+from proda_lib.explorer.app import explore
 from proda_lib.explorer.page import Explorer
 from proda_lib.nn.readout import localization_score
 from tests.browser import CHROMIUM, Browser
@@ -147,9 +148,6 @@ def test_inside_another_page(browser, data, tmp_path):
 
 
 def test_what_the_widgets_show(browser, tmp_path):
-    pytest.importorskip("ipywidgets", reason="ipywidgets is not installed")
-    from proda_lib.explorer.app import explore
-
     app = explore(make_model(), make_graphs())
     app.video.value = 1
     app.actions[2].value = True

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+import proda_lib
 from proda_lib.datasets import install
 from proda_lib.datasets.install import add_dataset, check_dataset, installed_checksum, known_checksums, list_datasets
 from proda_lib.errors import DataError, DataErrors
@@ -89,8 +90,12 @@ def test_broken_list_of_checksums(add, archive, checksums, text):
 
 def test_without_list_of_checksums(add, archive, checksums):
     checksums.unlink()
-    with pytest.raises(DataError, match="--accept-checksum"):
+    with pytest.raises(DataError, match="checksums.json: file: found FileNotFoundError"):
         add(archive)
+
+
+def test_list_of_checksums_lies_inside_the_package():
+    assert Path(proda_lib.__file__).parent in install.CHECKSUMS.parents and known_checksums("cad120")["annotations.zip"]
 
 
 def test_failed_add_leaves_what_was_there(add, archive, tmp_path):
@@ -123,7 +128,7 @@ def test_failed_rename_brings_the_old_one_back(add, archive, tmp_path, monkeypat
     (tmp_path / "release/annotations/new.txt").write_text("new")
     other = pack(tmp_path / "release", tmp_path / "other.zip")
     monkeypatch.setattr(os, "rename", fail_for_new)
-    with pytest.raises(OSError, match="disk full"):
+    with pytest.raises(DataError, match="renaming: found disk full"):
         add(other, accept_unknown=True)
     assert content(target) == before
 

@@ -13,9 +13,9 @@ from PIL import Image
 
 from proda_lib.datasets import prepare, world
 from proda_lib.datasets.miniature import write_action_genome
+from proda_lib.datasets.official import Files
 from proda_lib.datasets.prepare import check_charades, prepare_charades
-from proda_lib.datasets.prepare_files import Files
-from proda_lib.datasets.store import open_store
+from proda_lib.datasets.store import GraphStore
 from proda_lib.errors import DataError
 from proda_lib.features.clip import ClipEncoder, add_features
 from proda_lib.features.video import read_frames
@@ -36,7 +36,7 @@ def official(tmp_path_factory):
     graphs = world.make_videos(world.WorldConfig(), "train", 5)
     write_action_genome(folder / "ag", [graph.take_frames(np.array([1, 3, 4, 6])) for graph in graphs])
     rng = np.random.default_rng(0)
-    for video, numbers in Files.find(folder / "ag", "train").frame_numbers().items():
+    for video, numbers in Files.find(folder / "ag", ("train",)).frame_numbers().items():
         (folder / "frames" / f"{video}.mp4").mkdir(parents=True)
         for number in numbers:
             noise = rng.integers(0, 256, (27, 48, 3), dtype=np.uint8)
@@ -75,8 +75,8 @@ def content(folder):
 
 
 def test_store_holds_the_features_of_each_video(official, whole, encoder):
-    files = Files.find(official / "ag", "train")
-    graphs, numbers, store = files.read("train"), files.frame_numbers(), open_store(whole)
+    files = Files.find(official / "ag", ("train",))
+    graphs, numbers, store = files.read("train"), files.frame_numbers(), GraphStore(whole)
     assert [found.video for found in store] == [graph.video for graph in graphs] and len(graphs) == 5
     for graph, found in zip(graphs, store, strict=True):
         frames = read_frames(official / "frames" / f"{graph.video}.mp4", numbers=numbers[graph.video])
@@ -88,7 +88,7 @@ def test_store_holds_the_features_of_each_video(official, whole, encoder):
 
 
 def test_record(official, whole, encoder):
-    about = open_store(whole).about
+    about = GraphStore(whole).about
     assert (about["encoder"], about["random"], about["width"], about["split"]) == (TINY, True, 16, "train")
     assert about["weights"] == encoder.checksum and about["precision"] == "float32"
     assert set(about["versions"]) >= {"torch", "transformers", "av", "pillow"} and len(about["checksums"]) == 8
@@ -108,7 +108,7 @@ def test_interrupted_runs_end_with_the_same_bytes(official, whole, tmp_path, mon
     with pytest.raises(KeyboardInterrupt):
         run(official, tmp_path)
     assert not (tmp_path / "train").exists()
-    assert len(open_store(tmp_path / "train.partial")) == 2  # the group that was finished
+    assert len(GraphStore(tmp_path / "train.partial")) == 2  # the group that was finished
     run(official, tmp_path)
     assert len(calls) == 2 + 2  # the first group is not encoded again
     assert content(tmp_path / "train") == content(whole) and not (tmp_path / "train.partial").exists()
@@ -130,30 +130,30 @@ def test_killed_in_the_middle_of_a_group(official, whole, tmp_path, monkeypatch,
         patch.setattr(prepare.StoreWriter, "add", killed)
         with pytest.raises(OSError, match="the power went"):
             run(official, tmp_path)
-    assert open_store(tmp_path / "train.partial").videos == added
+    assert GraphStore(tmp_path / "train.partial").videos == added
     run(official, tmp_path)
     assert content(tmp_path / "train") == content(whole)
 
 
 def test_broken_frames_are_named_and_what_is_finished_stays(official, whole, tmp_path, groups_of_two):
     frames = copy_frames(official, tmp_path)
-    names = open_store(whole).videos
+    names = GraphStore(whole).videos
     broken = sorted((frames / f"{names[3]}.mp4").iterdir())[1]
     sound = broken.read_bytes()
     broken.write_bytes(sound[:60])
     with pytest.raises(DataError) as error:
         run(official, tmp_path, frames)
     assert str(broken) in str(error.value)
-    assert open_store(tmp_path / "train.partial").videos == names[:2]
+    assert GraphStore(tmp_path / "train.partial").videos == names[:2]
 
     run(official, tmp_path, frames, skip_broken=True)
-    assert open_store(tmp_path / "train").videos == [*names[:3], names[4]]
+    assert GraphStore(tmp_path / "train").videos == [*names[:3], names[4]]
     skipped = json.loads((tmp_path / "train" / prepare.SKIPPED).read_text())
     assert list(skipped) == [names[3]] and str(broken) in skipped[names[3]]
 
     broken.write_bytes(sound)  # repaired: the missing video is added in its place
     run(official, tmp_path, frames)
-    assert open_store(tmp_path / "train").videos == names
+    assert GraphStore(tmp_path / "train").videos == names
     assert not (tmp_path / "train" / prepare.SKIPPED).exists()
 
 
@@ -174,7 +174,7 @@ def test_a_store_of_something_else_is_not_continued(official, whole, tmp_path, m
 
 
 def test_video_files_are_decoded_at_the_annotated_numbers(official, tmp_path, encoder):
-    files = Files.find(official / "ag", "train")
+    files = Files.find(official / "ag", ("train",))
     numbers = files.frame_numbers()
     for video, wanted in numbers.items():
         grey = [20 + 200 * (number in wanted) for number in range(1, wanted[-1] + 3)]  # the annotated frames are light
@@ -187,7 +187,7 @@ def test_video_files_are_decoded_at_the_annotated_numbers(official, tmp_path, en
     assert all(check_charades(official / "ag", tmp_path, "train"))
     run(official, tmp_path / "out", tmp_path)
     light = encoder.encode([np.full((32, 48, 3), 220, np.uint8)])[0]
-    for graph in open_store(tmp_path / "out" / "train"):
+    for graph in GraphStore(tmp_path / "out" / "train"):
         assert np.asarray(graph.frame_features) == pytest.approx(np.tile(light, (4, 1)), abs=0.05)
 
 
@@ -198,7 +198,7 @@ def test_dry_run_says_what_each_video_lacks(official, tmp_path, proda, monkeypat
     code, out, _ = proda(*arguments)
     assert code == 0 and "5 videos with 20 frames; 0 videos lack something" in out
 
-    numbers = Files.find(ag, "train").frame_numbers()
+    numbers = Files.find(ag, ("train",)).frame_numbers()
     names = list(numbers)
     csv = ag / "Charades_v1_train.csv"
     csv.write_text("".join(line for line in csv.read_text().splitlines(True) if not line.startswith(names[0])))
@@ -225,7 +225,7 @@ def test_dry_run_without_files(official, tmp_path):
 
 
 def test_a_video_that_ends_before_its_last_annotation(official, tmp_path):
-    files = Files.find(official / "ag", "train")
+    files = Files.find(official / "ag", ("train",))
     video, numbers = next(iter(files.frame_numbers().items()))
     with av.open(str(tmp_path / f"{video}.mp4"), "w") as file:
         stream = file.add_stream("libx264", rate=30)
@@ -257,5 +257,5 @@ def test_real_frames(shared_data, tmp_path, encoder):
         (ag / source.name).symlink_to(source)
     assert all(check_charades(ag, mini / "frames", "test"))
     stores = prepare_charades(ag, mini / "frames", tmp_path / "out", TINY, "test", say=lambda _: None)
-    (graph,) = open_store(stores["test"])
+    (graph,) = GraphStore(stores["test"])
     assert graph.video == "M6ERH" and np.asarray(graph.features)[graph.present].std() > 0

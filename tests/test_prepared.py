@@ -5,10 +5,10 @@ import pytest
 
 from proda_lib.datasets import world
 from proda_lib.datasets.registry import data_version, load_splits
-from proda_lib.datasets.store import write_store
 from proda_lib.errors import DataError, RecipeError
 from proda_lib.training import runs
 from proda_lib.training.recipe import make_recipe
+from tests.test_store import write_store
 
 
 @pytest.fixture

@@ -139,7 +139,7 @@ def test_prompt_only_scores_depend_on_the_specification_only(graphs):
 
 
 def test_frequency_rule_on_the_charades_labels(shared_data):
-    """SPEC's audit, measured on real labels with no video: 61.3 and 19.1 for a_t, 100 and 28.1 for a_s."""
+    """What the rule reached when the audit first measured it: 61.3 and 19.1 for a_t, 100 and 28.1 for a_s, no video."""
     folder = shared_data / "charades"
     names = read_classes(folder / "Charades_v1_classes.txt")
     with pytest.warns(UserWarning):

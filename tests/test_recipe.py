@@ -37,6 +37,17 @@ def test_each_default_is_the_papers_and_the_preset_sets_them_all():
         make_recipe("quick", preset="relased")
 
 
+@pytest.mark.parametrize(("setting", "message"), [
+    ("widht=3", "setting 'widht=3': found 'widht', expected .* nearest: 'width'"),
+    ("width", "found 'width', expected NAME=VALUE with a int"),
+    ("width=wide", "found 'width=wide', expected NAME=VALUE with a int"),
+    ("redraw=yes", "found 'redraw=yes', expected NAME=VALUE with a bool"),
+])  # fmt: skip
+def test_settings_that_are_no_settings(setting, message):
+    with pytest.raises(RecipeError, match=message):
+        parse_settings([setting])
+
+
 def test_the_command_is_the_shorter_one():
     released = make_recipe("reference", preset="released", dataset="world", seed=3)
     assert command(released) == "proda train --dataset world --profile reference --seed 3 --set preset=released"

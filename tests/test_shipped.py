@@ -1,14 +1,18 @@
 """Weights as a folder that stands alone: what is written, what is refused, and the ones that come with the library."""
 
 import dataclasses
+import json
+import sys
 
 import numpy as np
 import pytest
 import torch
+from make_shipped import main, make_shipped, model_card
 
 from proda_lib.datasets.world import VOCABULARY, WorldConfig, make_video
 from proda_lib.errors import CheckpointError, RecipeError
 from proda_lib.models import shipped
+from proda_lib.models.proda import ProDA
 from proda_lib.predict import Predictor
 from proda_lib.training import runs
 from proda_lib.training.recipe import make_recipe
@@ -42,7 +46,7 @@ def run(tmp_path_factory):
 
 def test_shipping_a_run(run, tmp_path):
     trained, control = run
-    folder = shipped.make_shipped(trained, tmp_path / "model", control)
+    folder = make_shipped(trained, tmp_path / "model", control)
     assert {path.name for path in folder.iterdir()} == {
         "config.json", "model.safetensors", "vocabulary.json", "record.json", "README.md"}  # fmt: skip
     predictor = Predictor.load(folder)
@@ -61,13 +65,30 @@ def test_shipping_a_run(run, tmp_path):
 def test_shipping_refuses_what_does_not_belong_together(run, tmp_path):
     trained, control = run
     with pytest.raises(RecipeError, match="expected 'proda'"):
-        shipped.make_shipped(control, tmp_path, control)
+        make_shipped(control, tmp_path, control)
     with pytest.raises(RecipeError, match="expected prompt_only"):
-        shipped.make_shipped(trained, tmp_path, trained)
+        make_shipped(trained, tmp_path, trained)
     other = {**control.record, "recipe": {**control.record["recipe"], "test_videos": 9}}
     with pytest.raises(RecipeError, match="test_videos: found 9, expected 8"):
-        shipped.make_shipped(trained, tmp_path, runs.Run(other, None))
+        make_shipped(trained, tmp_path, runs.Run(other, None))
     assert not list(tmp_path.iterdir())
+
+
+def test_the_command(run, tmp_path, monkeypatch, capsys):
+    trained, control = run
+    monkeypatch.setenv("PRODA_RUNS", str(trained.folder.parent))
+    words = ["make_shipped.py", trained.name, "--control", control.name, "--out", str(tmp_path)]
+    monkeypatch.setattr(sys, "argv", words)
+    assert main() == 0 and (tmp_path / "model.safetensors").is_file()
+    monkeypatch.setattr(sys, "argv", [*words[:3], trained.name, *words[4:]])
+    assert main() == 2 and "expected prompt_only" in capsys.readouterr().err
+
+
+def test_the_committed_card_is_of_the_committed_records():
+    record = runs.Run(json.loads((shipped.WEIGHTS / "record.json").read_text()), None)
+    control = runs.committed(dataclasses.replace(record.recipe, model="prompt_only"))
+    card = (shipped.WEIGHTS / "README.md").read_text()
+    assert card == model_card(record, control, ProDA.from_pretrained(shipped.WEIGHTS))
 
 
 def test_shipped_model(monkeypatch, tmp_path):
@@ -77,8 +98,6 @@ def test_shipped_model(monkeypatch, tmp_path):
 
 
 def test_the_shipped_model_answers():
-    if not (shipped.WEIGHTS / "model.safetensors").is_file():
-        pytest.skip("no weights are shipped with this copy")
     predictor = Predictor.load()
     found = [predictor(graph=(g := make_video(WorldConfig(), i, "test")), actions=[VOCABULARY.actions[g.labels[0]]])
              for i in range(20)]  # fmt: skip
@@ -88,4 +107,3 @@ def test_the_shipped_model_answers():
         others = [name for c, name in enumerate(VOCABULARY.actions) if c not in answer.graph.labels][:16]
         absent.append(predictor(graph=answer.graph, actions=others).scores.loc[others, "a_s"].mean())
     assert np.mean(present) > np.mean(absent) + 0.2
-    assert (shipped.WEIGHTS / "README.md").is_file()

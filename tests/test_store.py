@@ -14,12 +14,22 @@ from torch.utils.data import DataLoader
 
 from proda_lib.batch import collate
 from proda_lib.datasets import store as module
-from proda_lib.datasets.store import StoreWriter, open_store, write_store
+from proda_lib.datasets.store import GraphStore, StoreWriter
 from proda_lib.errors import DataError
 from proda_lib.graph import SceneGraph
 from tests.graphs import VOCABULARY, make_graph
+from tests.test_cli_data import proda  # noqa: F401
 
 ARRAYS = [f.name for f in dataclasses.fields(SceneGraph) if f.name not in ("video", "vocabulary", "duration", "scene")]
+
+
+def write_store(folder, graphs, vocabulary=VOCABULARY, about: dict | None = None) -> GraphStore:
+    """A packed store with these graphs; those that it has already are left as they are."""
+    with StoreWriter(folder, vocabulary, about) as writer:
+        for graph in graphs:
+            if graph.video not in writer.videos:
+                writer.add(graph)
+    return GraphStore(folder)
 
 
 def graphs(count: int, visual: int = 6, first: int = 0) -> list[SceneGraph]:
@@ -101,7 +111,7 @@ def test_features_that_are_not_finite_are_refused_when_frames_are_taken(tmp_path
     data[-4:] = np.array([np.nan], np.float32).tobytes()
     path.write_bytes(data)
     with pytest.raises(DataError, match="finite"):
-        open_store(tmp_path)[0].take_frames(slice(None))
+        GraphStore(tmp_path)[0].take_frames(slice(None))
 
 
 def test_half_precision_is_kept_and_mixtures_are_refused(tmp_path):
@@ -110,7 +120,7 @@ def test_half_precision_is_kept_and_mixtures_are_refused(tmp_path):
         writer.add(half[0])
         with pytest.raises(DataError, match="float16 x 6"):
             writer.add(graphs(1, first=5)[0])
-    assert open_store(tmp_path)[0].features.dtype == np.float16
+    assert GraphStore(tmp_path)[0].features.dtype == np.float16
 
 
 def test_appending_is_the_same_as_writing_at_once(tmp_path, small_shards):
@@ -127,7 +137,7 @@ def test_an_error_costs_the_open_shard_alone_and_the_rerun_ends_identical(tmp_pa
         for graph in made[:5]:
             writer.add(graph)
         raise RuntimeError("stopped")
-    assert open_store(tmp_path / "broken").videos == [g.video for g in made[:3]]
+    assert GraphStore(tmp_path / "broken").videos == [g.video for g in made[:3]]
     (tmp_path / "broken" / "00001.arrow").write_bytes(b"half a shard")
     for name in ("00001.safetensors.partial123", "about.json.partial123"):
         (tmp_path / "broken" / name).write_bytes(b"half a file")
@@ -164,7 +174,7 @@ def test_one_writer_at_a_time(tmp_path):
                 "StoreWriter(sys.argv[1], VOCABULARY)")  # fmt: skip
         done = subprocess.run([sys.executable, "-c", code, str(tmp_path)], capture_output=True, text=True)
         assert done.returncode and "another process" in done.stderr
-    assert len(open_store(tmp_path)) == 1
+    assert len(GraphStore(tmp_path)) == 1
 
 
 def test_workers_read_it(tmp_path, small_shards):
@@ -205,7 +215,30 @@ def test_damage_is_named(tmp_path, name, damage):
         manifest = path.read_text(errors="replace")
         assert "\ufffd" in manifest  # no longer UTF-8
     with pytest.raises(DataError, match=name):
-        open_store(tmp_path).verify()
+        GraphStore(tmp_path).verify()
+
+
+@pytest.mark.parametrize("parts", [False, True])
+def test_data_check_compares_every_byte_of_a_store(proda, tmp_path, small_shards, parts):  # noqa: F811
+    for part in ("train", "test") if parts else ("",):
+        write_store(tmp_path / part, graphs(8))
+    code, out, _ = proda("data", "check", tmp_path)
+    assert code == 0 and out == f"{tmp_path}: no faults\n"
+    broken = [tmp_path / ("test" if parts else "") / name for name in ("00000.safetensors", "00002.safetensors")]
+    for path in broken:
+        data = bytearray(path.read_bytes())
+        data[-1] ^= 1  # the last bit of the last feature: still a number
+        path.write_bytes(data)
+    code, out, _ = proda("data", "check", tmp_path)
+    lines = out.splitlines()
+    assert code == 1 and len(lines) == 3 and lines[-1].endswith("2 faults")
+    for path, line in zip(broken, lines, strict=False):
+        assert line.startswith(f"fault: {path}: checksum: found sha256 ")
+
+
+def test_data_check_of_a_folder_without_a_store(proda, tmp_path):  # noqa: F811
+    code, _, err = proda("data", "check", tmp_path)
+    assert code == 2 and "about.json" in err and "cad120" in err
 
 
 def test_a_list_that_does_not_fit_the_rows_is_refused(tmp_path):
@@ -216,9 +249,4 @@ def test_a_list_that_does_not_fit_the_rows_is_refused(tmp_path):
         changed["shards"][0][key] = value
         (tmp_path / "about.json").write_text(json.dumps(changed))
         with pytest.raises(DataError):
-            list(open_store(tmp_path))
-
-
-def test_an_empty_store_is_an_error(tmp_path):
-    with pytest.raises(DataError, match="no videos"):
-        write_store(tmp_path, [], VOCABULARY)
+            list(GraphStore(tmp_path))

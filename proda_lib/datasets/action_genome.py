@@ -109,11 +109,10 @@ def read_action_genome(annotations_dir: str | os.PathLike, charades_csvs: Sequen
 
 
 def check_action_genome(annotations_dir: str | os.PathLike, charades_csvs: Sequence[str | os.PathLike],
-                        classes_file: str | os.PathLike, fps_file: str | os.PathLike, split: str | None = None,
-                        max_objects: int = 9) -> Report:  # fmt: skip
+                        classes_file: str | os.PathLike, fps_file: str | os.PathLike) -> Report:  # fmt: skip
     """All faults and quirks at once; arguments as :func:`read_action_genome`."""
     report = Report(collect=True)
-    read_action_genome(annotations_dir, charades_csvs, classes_file, fps_file, split, max_objects, report)
+    read_action_genome(annotations_dir, charades_csvs, classes_file, fps_file, report=report)
     return report
 
 

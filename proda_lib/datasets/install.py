@@ -1,7 +1,7 @@
 """Putting data sets under ``data/`` and checking them; nothing licensed is shipped with the code.
 
-An archive is hashed, compared with ``data/checksums.json``, unpacked beside its final place, read once in full by the
-data set's own reader, and only then renamed. Whatever goes wrong before, what stood there stays as it was.
+An archive is hashed, compared with ``checksums.json`` beside this file, unpacked beside its final place, read once in
+full by the data set's own reader, and only then renamed. Whatever goes wrong before, what stood there stays as it was.
 """
 
 from __future__ import annotations
@@ -9,7 +9,6 @@ from __future__ import annotations
 import http.client
 import json
 import os
-import shutil
 import stat
 import struct
 import tempfile
@@ -23,16 +22,17 @@ from pathlib import Path, PurePosixPath
 
 from tqdm import tqdm
 
+from proda_lib.datasets.action_genome import check_action_genome
 from proda_lib.datasets.cad120 import check_cad120
+from proda_lib.datasets.charades import read_charades, read_classes
+from proda_lib.datasets.official import CHARADES_CLASSES, CHARADES_CSVS, SPLITS, Files, charades_folder
 from proda_lib.datasets.report import Report
 from proda_lib.errors import DataError, DataErrors
-from proda_lib.files import sha256
+from proda_lib.files import replace_folder, sha256
 from proda_lib.paths import data_root
 
-CHECKSUMS = Path(__file__).resolve().parents[2] / "data" / "checksums.json"
+CHECKSUMS = Path(__file__).with_name("checksums.json")  #: {data set: {archive: SHA-256}} of the known releases
 MARKER = ".source.json"  #: left in each installed folder: name and checksum of the archive it came from
-CHARADES_CSVS = ("Charades_v1_train.csv", "Charades_v1_test.csv")
-CHARADES_CLASSES = "Charades_v1_classes.txt"
 MAX_BYTES = 2 * 2**30  #: largest download and largest unpacked size; CAD-120 is 2.3 MB, unpacked 55 MB
 MAX_FILES = 10_000  #: CAD-120 has 134
 MAX_RATIO = 200  #: unpacked size over size of the archive, beyond 64 MiB; CAD-120's is 24
@@ -93,47 +93,54 @@ def add_dataset(
         if errors := ARCHIVES[name](unpacked).errors:
             raise DataErrors(errors)
         (unpacked / MARKER).write_text(json.dumps({"archive": archive.name, "sha256": digest}, indent=2) + "\n")
-        _replace(unpacked, target, Path(scratch) / "old")
+        replace_folder(unpacked, target)
     say(f"{name}: {files} files in {target}")
     return target
-
-
-def charades_folder(root: Path) -> Path | None:
-    """Where Charades' csv files lie: ``root/charades``, else ``root/action_genome``, else None."""
-    return next((f for f in (root / "charades", root / "action_genome") if (f / CHARADES_CSVS[0]).is_file()), None)
 
 
 def check_dataset(name: str, root: str | os.PathLike | None = None) -> Report:
     """All faults and quirks of a data set under ``root``, in the layout that data/README.md gives.
 
+    Args:
+        name: one of :data:`DATASETS`; or a folder with a packed store, or with stores ``train`` and ``test``, whose
+            files are all compared with their checksums.
+
     Raises:
-        DataError: no such data set, or its folder is not there.
+        DataError: no such data set, or its folder is not there; a store's ``about.json`` is broken.
     """
     if name not in DATASETS:
-        raise DataError("proda data check", "name", repr(name), f"one of {', '.join(DATASETS)}")
+        return _check_stores(name)
     root = data_root() if root is None else Path(root)
-    charades = charades_folder(root)
-    folder = charades or root / name if name == "charades" else root / name
+    folder = root / name
+    if name == "charades":
+        folder = charades_folder(root) or folder
     if not folder.is_dir():
         raise DataError(folder, "folder", "nothing", "the data set; data/README.md tells how to put it there")
     if name in ARCHIVES:
         return ARCHIVES[name](folder)
-    charades = charades or folder
     with warnings.catch_warnings():  # each quirk is counted in the report
         warnings.simplefilter("ignore")
         if name == "action_genome":
-            from proda_lib.datasets.action_genome import check_action_genome
-
-            csvs = [charades / csv for csv in CHARADES_CSVS]
-            classes, rates = charades / CHARADES_CLASSES, folder / "star_video_fps"
-            return check_action_genome(folder / "annotations", csvs, classes, rates)
-        from proda_lib.datasets.charades import read_charades, read_classes
-
+            files = Files.at(folder)
+            return check_action_genome(files.annotations, list(files.csvs.values()), files.classes, files.rates)
         report = Report(collect=True)
-        classes = read_classes(charades / CHARADES_CLASSES, report)
+        classes = read_classes(folder / CHARADES_CLASSES, report)
         for csv in CHARADES_CSVS:
-            read_charades(charades / csv, classes, report)
+            read_charades(folder / csv, classes, report)
         return report
+
+
+def _check_stores(folder: str) -> Report:
+    from proda_lib.datasets.store import ABOUT, GraphStore  # Arrow takes a while to load, and few need it
+
+    found = [path for path in (Path(folder), *(Path(folder) / part for part in SPLITS)) if (path / ABOUT).is_file()]
+    if not found:
+        expected = f"one of {', '.join(DATASETS)}, or a folder with {ABOUT} or {'/, '.join(SPLITS)}/"
+        raise DataError("proda data check", "name", repr(folder), expected)
+    report = Report(collect=True)
+    for path in found:
+        GraphStore(path).verify(report)
+    return report
 
 
 def list_datasets(root: str | os.PathLike | None = None) -> dict[str, str]:
@@ -146,17 +153,15 @@ def list_datasets(root: str | os.PathLike | None = None) -> dict[str, str]:
 
 
 def known_checksums(name: str, checksums: str | os.PathLike = CHECKSUMS) -> dict[str, str]:
-    """SHA-256 by archive of the releases of a data set that are known; empty without a list of checksums.
+    """SHA-256 by archive of the releases of a data set that are known; empty if the list has none of it.
 
     Raises:
-        DataError: the list is broken.
+        DataError: the list is missing or broken.
     """
     try:
         return dict(json.loads(Path(checksums).read_text(encoding="utf-8")).get(name, {}))
-    except FileNotFoundError:
-        return {}
     except (OSError, ValueError, AttributeError, TypeError) as error:
-        raise DataError(checksums, "file", f"{type(error).__name__}: {error}", "JSON with known checksums") from error
+        raise DataError(checksums, "file", f"{type(error).__name__}: {error}", "the list of known checksums") from error
 
 
 def installed_checksum(target: Path) -> str | None:
@@ -251,15 +256,3 @@ def _refuse_hostile(archive: Path, member: zipfile.ZipInfo) -> None:
         raise DataError(archive, f"member {name}", "a link or special file", "plain files and folders")
     if member.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):  # LZMA takes the memory it asks for
         raise DataError(archive, f"member {name}", f"compression {member.compress_type}", "stored or deflated files")
-
-
-def _replace(new: Path, target: Path, old: Path) -> None:
-    try:
-        if target.exists():
-            os.rename(target, old)
-        os.rename(new, target)
-    except BaseException:  # Ctrl-C too
-        if old.exists():
-            os.rename(old, target)
-        raise
-    shutil.rmtree(old, ignore_errors=True)

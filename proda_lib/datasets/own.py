@@ -34,7 +34,7 @@ from jsonschema.exceptions import ValidationError
 
 from proda_lib.datasets import cad120_files, charades, world_actions
 from proda_lib.datasets.action_genome import action_genome_vocabulary
-from proda_lib.datasets.install import CHARADES_CLASSES, charades_folder
+from proda_lib.datasets.official import CHARADES_CLASSES, charades_folder
 from proda_lib.datasets.own_content import Content
 from proda_lib.datasets.report import Report
 from proda_lib.errors import DataError

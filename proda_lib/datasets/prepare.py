@@ -25,13 +25,14 @@ from typing import Any
 
 from tqdm import tqdm
 
-from proda_lib.datasets.prepare_files import Files, check_charades, parts_of
-from proda_lib.datasets.store import GraphStore, StoreWriter, open_store
+from proda_lib.datasets.official import Files
+from proda_lib.datasets.prepare_files import check_charades, parts_of
+from proda_lib.datasets.store import GraphStore, StoreWriter
 from proda_lib.errors import DataError
 from proda_lib.features.clip import BATCH, ClipEncoder, ahead, pictures_of, with_features
 from proda_lib.features.film import Picture
 from proda_lib.features.video import read_frames
-from proda_lib.files import write_atomically
+from proda_lib.files import replace_folder, write_atomically
 from proda_lib.graph import SceneGraph
 
 __all__ = ["check_charades", "prepare_charades"]
@@ -65,7 +66,7 @@ def prepare_charades(
     """
     encoder, stores = ClipEncoder.load(features, device, allow_download), {}
     for part in parts_of(split):
-        files = Files.find(annotations, part)
+        files = Files.find(annotations, (part,))
         graphs, store = files.read(part), Path(out) / part
         if not graphs:
             raise DataError(files.annotations / "frame_list.txt", part, "no videos", "videos of this split")
@@ -116,7 +117,7 @@ def _pack(
     folder: Path, partial: Path, graphs: list[SceneGraph], about: dict[str, Any], skipped: dict[str, str]
 ) -> None:
     """Put the videos of both stores in the order of the annotations into a new one, which takes the final name."""
-    stores = [open_store(path) for path in (folder, partial) if (path / "about.json").exists()]
+    stores = [GraphStore(path) for path in (folder, partial) if (path / "about.json").exists()]
     places = {video: (store, index) for store in stores for index, video in enumerate(store.videos)}
     with tempfile.TemporaryDirectory(prefix=f".{folder.name}-", dir=folder.parent) as scratch:
         new = Path(scratch) / "new"
@@ -125,15 +126,7 @@ def _pack(
                 writer.add(store[index])
         if skipped:
             write_atomically(new / SKIPPED, lambda path: path.write_text(json.dumps(skipped, indent=1) + "\n", "utf-8"))
-        old = Path(scratch) / "old"
-        if folder.exists():
-            os.rename(folder, old)
-        try:
-            os.rename(new, folder)
-        except BaseException:  # Ctrl-C too
-            if old.exists():
-                os.rename(old, folder)
-            raise
+        replace_folder(new, folder)
 
 
 def _encoded(
@@ -192,7 +185,7 @@ def _begun(folder: Path, about: dict[str, Any]) -> GraphStore | None:
     """The store in a folder, if there is one; what was begun with something else cannot be continued."""
     if not (folder / "about.json").exists():
         return None
-    store = open_store(folder)
+    store = GraphStore(folder)
     for key in about.keys() | store.about.keys():
         if store.about.get(key) != about.get(key):
             expected = f"{about.get(key)}, as now; give another --out, or remove the folder"

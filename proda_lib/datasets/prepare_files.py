@@ -1,4 +1,4 @@
-"""The official files behind ``proda data prepare charades``: where they lie, and what is missing before it starts."""
+"""What is missing before ``proda data prepare charades`` starts: official files, annotations, frames."""
 
 from __future__ import annotations
 
@@ -12,64 +12,12 @@ from pathlib import Path
 
 from tqdm import tqdm
 
-from proda_lib.datasets.action_genome import read_action_genome
-from proda_lib.datasets.action_genome_files import load_dict
-from proda_lib.datasets.install import CHARADES_CLASSES, CHARADES_CSVS
+from proda_lib.datasets.official import SPLITS, Files
 from proda_lib.datasets.report import Report
 from proda_lib.errors import DataError
 from proda_lib.features.video import numbered, probe
-from proda_lib.files import sha256
-from proda_lib.graph import SceneGraph
 
-CSVS = dict(zip(("train", "test"), CHARADES_CSVS, strict=True))
 KINDS = ("annotation", "frames", "csv row")  #: what a video can lack
-
-
-@dataclass(frozen=True)
-class Files:
-    """Where the official files of one split lie."""
-
-    annotations: Path
-    csv: Path
-    classes: Path
-    rates: Path
-
-    @classmethod
-    def find(cls, folder: str | os.PathLike, split: str) -> Files:
-        """In ``folder``, its ``annotations/``, or ``charades/`` in it or beside it, as data/README.md has them."""
-        folder = Path(folder)
-        places = (folder, folder / "annotations", folder / "charades", folder.resolve().parent / "charades")
-
-        def found(name: str) -> Path:
-            if (place := next((p for p in places if (p / name).is_file()), None)) is None:
-                searched = ", ".join(map(str, places))
-                raise DataError(folder, name, "no such file", f"the official file in one of {searched}")
-            return place / name
-
-        return cls(found("frame_list.txt").parent, found(CSVS[split]), found(CHARADES_CLASSES), found("star_video_fps"))
-
-    def read(self, split: str, report: Report | None = None) -> list[SceneGraph]:
-        """The scene graphs of the split, without features."""
-        return read_action_genome(self.annotations, [self.csv], self.classes, self.rates, split, report=report)
-
-    def frame_numbers(self) -> dict[str, list[int]]:
-        """The annotated frames of each video in order of time, as the reader takes them."""
-        text = (self.annotations / "frame_list.txt").read_text("utf-8", "replace")
-        numbers: dict[str, set[int]] = defaultdict(set)
-        for video, number in re.findall(r"^\s*([^/\n]+)\.mp4/([0-9]{6})\.png\s*$", text, re.M):
-            numbers[video].add(int(number))
-        return {video: sorted(found) for video, found in numbers.items()}
-
-    def frame_rates(self) -> dict[str, float]:
-        """Frames per second by the name of the video's file."""
-        return load_dict(self.rates, Report())
-
-    def checksums(self) -> dict[str, str]:
-        """SHA-256 of every file that the graphs come from."""
-        names = ("frame_list.txt", "object_bbox_and_relationship.pkl", "person_bbox.pkl", "object_classes.txt",
-                 "relationship_classes.txt")  # fmt: skip
-        paths = [*(self.annotations / name for name in names), self.csv, self.classes, self.rates]
-        return {path.name: sha256(path) for path in paths}
 
 
 @dataclass
@@ -113,7 +61,7 @@ def check_charades(
         ready = Readiness(part)
         found.append(ready)
         try:
-            files = Files.find(annotations, part)
+            files = Files.find(annotations, (part,))
             report, numbers, rates = Report(collect=True), files.frame_numbers(), files.frame_rates()
         except DataError as error:
             ready.faults.append(str(error))
@@ -154,6 +102,6 @@ def _lacking(path: Path, numbers: list[int], rate: float | None) -> str:
 
 def parts_of(split: str | None) -> tuple[str, ...]:
     """Both splits, or the given one."""
-    if split not in (None, *CSVS):
+    if split not in (None, *SPLITS):
         raise DataError("proda data prepare", "split", repr(split), '"train" or "test"')
-    return tuple(CSVS) if split is None else (split,)
+    return SPLITS if split is None else (split,)

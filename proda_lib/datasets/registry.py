@@ -5,13 +5,15 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import itertools
+import json
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
-from proda_lib.datasets import action_genome, cad120, world
-from proda_lib.datasets.install import CHARADES_CLASSES, CHARADES_CSVS, charades_folder, known_checksums
+from proda_lib.datasets import cad120, world
+from proda_lib.datasets.install import ARCHIVES, known_checksums
+from proda_lib.datasets.official import SPLITS, Files
 from proda_lib.datasets.scenarios import scenes_of
 from proda_lib.datasets.transforms import UNCHANGED, Changes
 from proda_lib.errors import DataError
@@ -30,16 +32,25 @@ class Split:
 
 
 def data_version(name: str) -> str:
-    """What a run's hash says of its data: the world's version, or the first digits of a checksum of the release (of a
-    prepared data set: of the lists of its two stores, which hold the checksums of all the rest)."""
+    """What a run's hash says of its data: the world's version, or the first digits of a checksum.
+
+    CAD-120's is that of the release, Action Genome's one over the official files, and a prepared data set's one over
+    the lists of its two stores, which hold the checksums of all the rest.
+
+    Raises:
+        DataError: an unknown name; Action Genome or a prepared data set that is not installed.
+    """
     if name == "world":
         return f"world-{world.WORLD_VERSION}"
     if name == "action_genome":
-        return "official"
+        return _version(name, json.dumps(_action_genome().checksums()).encode())
     if name in ("cad120", "cad120_clips"):
         return "cad120-" + known_checksums("cad120")["annotations.zip"][:12]
-    lists = [(_prepared(name) / part / "about.json").read_bytes() for part in ("train", "test")]
-    return f"{name}-" + hashlib.sha256(b"".join(lists)).hexdigest()[:12]
+    return _version(name, b"".join((_prepared(name) / part / "about.json").read_bytes() for part in SPLITS))
+
+
+def _version(name: str, content: bytes) -> str:
+    return f"{name}-{hashlib.sha256(content).hexdigest()[:12]}"
 
 
 def load_splits(
@@ -69,16 +80,12 @@ def load_splits(
     elif name in ("cad120", "cad120_clips"):
         splits = _cad120(installed("cad120", "annotations"), whole_videos=name == "cad120")
     elif name == "action_genome":
-        root = installed("action_genome", "annotations")
-        charades = charades_folder(data_root()) or root
-        classes, rates = charades / CHARADES_CLASSES, root / "star_video_fps"
-        csvs = {part: [charades / csv] for part, csv in zip(("train", "test"), CHARADES_CSVS, strict=True)}
-        read = action_genome.read_action_genome
-        splits = [Split(*(read(root / "annotations", csv, classes, rates, part) for part, csv in csvs.items()))]
+        files = _action_genome()
+        splits = [Split(*(files.read(part) for part in SPLITS))]
     else:
-        from proda_lib.datasets.store import open_store  # Arrow takes a while to load, and few need it
+        from proda_lib.datasets.store import GraphStore  # Arrow takes a while to load, and few need it
 
-        splits = [Split(*(list(open_store(_prepared(name) / part)) for part in ("train", "test")))]
+        splits = [Split(*(list(GraphStore(_prepared(name) / part)) for part in SPLITS))]
     if scenario and name != "world":
         splits = [_by_scene(split.train + split.test, scenario) for split in splits]
     rng = np.random.default_rng([seed, 11])
@@ -96,7 +103,7 @@ def _world_videos(config: world.WorldConfig, split: str, count: int, scenario: i
 def _prepared(name: str) -> Path:
     """The folder of a prepared data set: two packed stores, ``train`` and ``test``."""
     root = data_root() / name
-    for part in ("train", "test"):
+    for part in SPLITS:
         if not (root / part / "about.json").is_file():
             expected = f"one of {', '.join(NAMES)}, or a prepared data set with the store {root / part}"
             raise DataError("data sets", "name", repr(name), expected)
@@ -104,7 +111,7 @@ def _prepared(name: str) -> Path:
 
 
 def _by_scene(graphs: list[SceneGraph], scenario: int) -> Split:
-    scenes = {part: scenes_of(scenario, part, graphs[0].vocabulary.scenes) for part in ("train", "test")}
+    scenes = {part: scenes_of(scenario, part, graphs[0].vocabulary.scenes) for part in SPLITS}
     return Split(*([g for g in graphs if g.scene in scenes[part]] for part in ("train", "test")))
 
 
@@ -112,25 +119,28 @@ def installed(name: str, part: str) -> Path:
     """The folder of an installed data set; raises :class:`DataError` that tells how to install it."""
     root = data_root() / name
     if not (root / part).exists():
-        raise DataError(root, part, "nothing", f"an installed data set; see data/README.md or `proda data add {name}`")
+        how = f" or `proda data add {name}`" if name in ARCHIVES else ""
+        raise DataError(root, part, "nothing", f"an installed data set; see data/README.md{how}")
     return root
+
+
+def _action_genome() -> Files:
+    return Files.find(installed("action_genome", "annotations"))
 
 
 def _cad120(root: Path, whole_videos: bool) -> list[Split]:
     graphs = [g for g in cad120.read_cad120(root) if len(g.labels)]
     if whole_videos:
-        graphs = [without_action(g, cad120.NULL) for g in graphs]
+        graphs = [without_last_action(g) for g in graphs]
     else:
         graphs = cad120.clips(graphs)
     return [Split(*cad120.split_by_fold(graphs, fold)) for fold in cad120.folds(root)]
 
 
-def without_action(graph: SceneGraph, action: int) -> SceneGraph:
+def without_last_action(graph: SceneGraph) -> SceneGraph:
     """The same graph in a vocabulary that lacks its last action, without that action's segments."""
     actions = graph.vocabulary.actions
-    if action != len(actions) - 1:
-        raise DataError(graph.video, "action", action, f"the last action, {len(actions) - 1}")
-    kept = graph.segment_labels != action
+    kept = graph.segment_labels != len(actions) - 1
     return dataclasses.replace(
         graph,
         vocabulary=dataclasses.replace(graph.vocabulary, actions=actions[:-1]),

@@ -18,7 +18,7 @@ import dataclasses
 import json
 import os
 from collections import OrderedDict
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from functools import cached_property
 from pathlib import Path
 from types import TracebackType
@@ -30,6 +30,7 @@ import pyarrow as pa
 from jaxtyping import Float
 from safetensors.numpy import save
 
+from proda_lib.datasets.report import Report
 from proda_lib.datasets.store_files import (
     ABOUT,
     FORMAT,
@@ -92,7 +93,7 @@ class StoreWriter:
     def _continue(self, about: dict[str, Any]) -> dict[str, Any]:
         """The list of what is there; what a crash left without being listed is removed."""
         if (self.folder / ABOUT).exists():
-            there = open_store(self.folder)
+            there = GraphStore(self.folder)
             if there.vocabulary != self.vocabulary:
                 raise DataError(self.folder / ABOUT, "vocabulary", there.vocabulary.name, self.vocabulary.name)
             if there.about != about:
@@ -222,15 +223,15 @@ class GraphStore(Sequence[SceneGraph]):
         """Names of all videos, in order."""
         return [name for shard in range(len(self._shards)) for name in self._batch(shard)["video"].to_pylist()]
 
-    def verify(self) -> None:
-        """Compare every file with its checksum.
+    def verify(self, report: Report | None = None) -> None:
+        """Compare every file with its checksum (``proda data check FOLDER``).
 
         Raises:
-            DataError: the first file that is missing or differs.
+            DataError: the first file that is missing or differs, unless the ``report`` gathers them all.
         """
         for shard in range(len(self._shards)):
             for kind in KINDS:
-                self._verify(shard, kind)
+                self._verify(shard, kind, report or Report())
 
     def rows(self, shard: int, name: str) -> Float[np.ndarray, "rows F"]:
         """Memory-mapped features of a shard; ``name`` is "nodes" or "frames".
@@ -250,40 +251,23 @@ class GraphStore(Sequence[SceneGraph]):
     def _path(self, shard: int, kind: str) -> Path:
         return self.folder / f"{self._shards[shard]['name']}.{kind}"
 
-    def _verify(self, shard: int, kind: str) -> None:
+    def _verify(self, shard: int, kind: str, report: Report) -> None:
         path, expected = self._path(shard, kind), self._shards[shard]["sha256"][kind]
         try:
             found = f"sha256 {sha256(path)}"
         except OSError:
             found = "no file"
         if found != f"sha256 {expected}":
-            raise DataError(path, "checksum", found, f"sha256 {expected}")
+            report.fault(path, "checksum", found, f"sha256 {expected}")
 
     def _batch(self, shard: int) -> pa.RecordBatch:
         if shard not in self._batches:
             new = shard not in self._sound
             if new:
-                self._verify(shard, "arrow")
+                self._verify(shard, "arrow", Report())
             self._batches[shard] = read_arrow(self._path(shard, "arrow"), self._shards[shard], check=new)
             self._sound.add(shard)
             if len(self._batches) > OPEN_SHARDS:
                 self._batches.popitem(last=False)
         self._batches.move_to_end(shard)
         return self._batches[shard]
-
-
-def open_store(folder: str | os.PathLike) -> GraphStore:
-    """The store in a folder; see :class:`GraphStore`."""
-    return GraphStore(folder)
-
-
-def write_store(folder: str | os.PathLike, graphs: Iterable[SceneGraph], vocabulary: Vocabulary,
-                about: dict[str, Any] | None = None) -> GraphStore:  # fmt: skip
-    """Append the graphs that are not in the store yet, and open it."""
-    with StoreWriter(folder, vocabulary, about) as writer:
-        for graph in graphs:
-            if graph.video not in writer.videos:
-                writer.add(graph)
-        if not writer.videos:
-            raise DataError(folder, "store", "no videos", "at least one")
-    return open_store(folder)

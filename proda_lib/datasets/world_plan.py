@@ -73,10 +73,11 @@ class WorldConfig:
                      "extra_relations", "box_noise"):  # fmt: skip
             if not 0 <= getattr(self, name) <= 1:
                 raise RecipeError(f"WorldConfig: {name}: found {getattr(self, name)}, expected a number in 0..1")
-        for name, most in (("seed", None), ("distractors", MAX_OBJECTS - 1)):
-            value = getattr(self, name)
-            if value < 0 or (most is not None and value > most):
-                raise RecipeError(f"WorldConfig: {name}: found {value}, expected an integer from 0 to {most}")
+        if self.seed < 0:
+            raise RecipeError(f"WorldConfig: seed: found {self.seed}, expected an integer from 0 on")
+        if not 0 <= self.distractors < MAX_OBJECTS:
+            expected = f"an integer from 0 to {MAX_OBJECTS - 1}"
+            raise RecipeError(f"WorldConfig: distractors: found {self.distractors}, expected {expected}")
 
 
 def _home_scenes() -> Bool[np.ndarray, "S C"]:

@@ -1,4 +1,4 @@
-"""Charades' localisation mAP from frame scores: every class at 25 points of every test video (SPEC: "Metrics").
+"""Charades' localisation mAP from frame scores: every class at 25 points of every test video.
 
     score(t, c) = a_s(c) · s_c(t)
 

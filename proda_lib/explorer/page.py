@@ -77,14 +77,14 @@ def _template(name: str) -> str:
     return (files("proda_lib.explorer") / name).read_text(encoding="utf-8").strip()
 
 
-def explorer(run: Run, graphs: Sequence[SceneGraph], device: str = "cpu", fold: int = 0, **options) -> Explorer:
+def explorer(run: Run, graphs: Sequence[SceneGraph], device: str = "cpu", **options) -> Explorer:
     """The explorer of a finished run of ProDA on some videos; ``options`` as in ``precompute``.
 
     Raises:
         CheckpointError: only the run's record is at hand. RecipeError: its model is not ProDA.
     """
     recipe = run.recipe
-    model = run.model(fold, device)
+    model = run.model(device=device)
     if not isinstance(model, ProDA):
         raise RecipeError(f"explorer: run {run.name}: found model {recipe.model!r}, expected 'proda'")
     sizes = {"frames": recipe.frames, "spec_length": recipe.spec_length}

@@ -13,7 +13,6 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Executor, ThreadPoolExecutor
 from itertools import islice
-from pathlib import Path
 from typing import Any, Self, TypeVar
 
 import numpy as np
@@ -22,6 +21,7 @@ from jaxtyping import Float
 
 from proda_lib.errors import DataError
 from proda_lib.features.film import Picture
+from proda_lib.features.pretrained import checked_device, load_pretrained
 from proda_lib.graph import SceneGraph
 
 Item, Result = TypeVar("Item"), TypeVar("Result")
@@ -50,11 +50,7 @@ class ClipEncoder:
     """
 
     def __init__(self, name: str, model: torch.nn.Module, processor: Any, device: torch.device | str = "cpu"):
-        try:
-            self.device = torch.empty(0, device=device).device
-        except (RuntimeError, AssertionError) as error:  # PyTorch without CUDA asserts
-            expected = "a device of this machine: cpu, or cuda with a GPU"
-            raise DataError("CLIP encoder", "device", f"{device}: {error}", expected) from error
+        self.device = checked_device(device, "CLIP encoder")
         self.name, self.random = name, name in RANDOM
         self.checksum = _checksum(model)  #: SHA-256 of the weights as loaded, in float32
         self.width: int = model.config.projection_dim
@@ -84,25 +80,13 @@ class ClipEncoder:
                 model = CLIPVisionModelWithProjection(CLIPVisionConfig(**RANDOM[name]))
             square = {"height": size, "width": size}
             return cls(name, model, CLIPImageProcessorPil(size={"shortest_edge": size}, crop_size=square), device)
-        local = {"local_files_only": not allow_download}
-        try:
-            processor = CLIPImageProcessorPil.from_pretrained(name, **local)
-            model, loaded = CLIPVisionModelWithProjection.from_pretrained(
-                name, **local, dtype=torch.float32, output_loading_info=True
-            )
-        except Exception as error:  # a missing or damaged model can raise nearly anything
-            advice = (
-                "the folder of a CLIP model (config.json, model.safetensors, preprocessor_config.json), or the name of "
-                f"one that is on this machine: allow the download (--download), or `hf download {name}`, or set HF_HOME"
-            )
-            raise DataError(name, "CLIP weights", f"{type(error).__name__}: {str(error)[:300]}", advice) from error
-        if missing := sorted(loaded["missing_keys"]):
-            found = f"no {missing[0]} and {len(missing) - 1} other weights"
-            raise DataError(name, "CLIP weights", found, "all weights of a CLIP vision tower with its projection")
+        kind = "a CLIP vision tower with its projection"
+        shown, model, processor = load_pretrained(name, CLIPVisionModelWithProjection, CLIPImageProcessorPil,
+                                                  "CLIP weights", kind, allow_download)  # fmt: skip
         size, crop = model.config.image_size, processor.crop_size
         if (crop["height"], crop["width"]) != (size, size):
             raise DataError(name, "preprocessor_config.json crop_size", crop, f"{size} x {size}, as in config.json")
-        return cls(Path(name).name if Path(name).is_dir() else str(name), model, processor, device)
+        return cls(shown, model, processor, device)
 
     def encode(self, images: Sequence[Picture]) -> Float[np.ndarray, "n width"]:
         """The feature of each picture; the same bits for the same pictures in the same order on the same machine.

@@ -6,7 +6,6 @@ import os
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, Self
 
 import numpy as np
@@ -14,8 +13,8 @@ import torch
 from jaxtyping import Float
 from PIL import Image
 
-from proda_lib.errors import DataError
 from proda_lib.features.film import Picture
+from proda_lib.features.pretrained import checked_device, load_pretrained
 
 #: Smallest score of a detection that counts.
 THRESHOLD = 0.5
@@ -57,7 +56,8 @@ class Detector:
     """
 
     def __init__(self, name: str, model: torch.nn.Module, processor: Any, device="cpu", threshold: float = THRESHOLD):
-        self.name, self.random, self.threshold, self.device = name, name == RANDOM, threshold, torch.device(device)
+        self.name, self.random, self.threshold = name, name == RANDOM, threshold
+        self.device = checked_device(device, "detector")
         self._model, self._processor = model.to(self.device).eval(), processor
 
     @classmethod
@@ -73,25 +73,15 @@ class Detector:
             threshold: by default :data:`THRESHOLD`, and 0.15 for the random weights, whose scores are all small.
 
         Raises:
-            DataError: not on this machine, damaged, no object detection model, or some of its weights are missing.
+            DataError: not on this machine, damaged, no object detection model, or some of its weights are missing; no
+                such device.
         """
         from transformers import AutoImageProcessor, AutoModelForObjectDetection
 
         if name == RANDOM:
             return cls(name, *_random(), device, 0.15 if threshold is None else threshold)
-        local = {"local_files_only": not allow_download}
-        try:
-            processor = AutoImageProcessor.from_pretrained(name, backend="pil", **local)
-            model, loaded = AutoModelForObjectDetection.from_pretrained(name, **local, output_loading_info=True)
-        except Exception as error:  # a missing or damaged model can raise nearly anything
-            advice = ("the folder of an object detection model (config.json, model.safetensors, "
-                      "preprocessor_config.json), or a name that is on this machine: allow the download (--download), "
-                      f"or `hf download {name}`, or set HF_HOME to where it is")  # fmt: skip
-            raise DataError(name, "detector", f"{type(error).__name__}: {str(error)[:300]}", advice) from error
-        if missing := sorted(loaded["missing_keys"]):
-            found = f"no {missing[0]} and {len(missing) - 1} other weights"
-            raise DataError(name, "detector", found, "all weights of an object detection model")
-        shown = Path(name).name if Path(name).is_dir() else str(name)
+        classes, kind = (AutoModelForObjectDetection, AutoImageProcessor), "an object detection model"
+        shown, model, processor = load_pretrained(name, *classes, "detector", kind, allow_download, backend="pil")
         return cls(shown, model, processor, device, THRESHOLD if threshold is None else threshold)
 
     @torch.inference_mode()

@@ -56,9 +56,7 @@ def iou(a: Float[np.ndarray, "n 4"], b: Float[np.ndarray, "m 4"]) -> Float[np.nd
     return shared / np.maximum(areas[0][:, None] + areas[1] - shared, 1e-12)
 
 
-def associate(
-    found: Sequence[Detections], times: Float[np.ndarray, "T"], min_iou: float = MIN_IOU, max_gap: int = MAX_GAP
-) -> list[Track]:
+def associate(found: Sequence[Detections], times: Float[np.ndarray, "T"], max_gap: int = MAX_GAP) -> list[Track]:
     """Tracks through the detections of T frames, in the order in which they begin."""
     tracks: list[Track] = []
     for frame, detections in enumerate(found):
@@ -70,7 +68,7 @@ def associate(
                 break
             overlap = iou(np.array([place(track) for track in waiting]), detections.boxes[left])
             same = np.array([[track.name == detections.names[i] for i in left] for track in waiting])
-            overlap = np.where(same & (overlap >= min_iou), overlap, 0.0)
+            overlap = np.where(same & (overlap >= MIN_IOU), overlap, 0.0)
             pairs = [(t, d) for t, d in zip(*linear_sum_assignment(-overlap), strict=True) if overlap[t, d] > 0]
             for t, d in pairs:
                 waiting[t].boxes[frame] = detections.boxes[left[d]]

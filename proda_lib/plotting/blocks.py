@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 from proda_lib.evaluation.explain import Answer
 from proda_lib.graph import SceneGraph
 from proda_lib.plotting import style
-from proda_lib.plotting.graphs import action_bars, draw_frame, edge_names, slot_names
+from proda_lib.plotting.graphs import draw_frame, edge_names, slot_names
 from proda_lib.plotting.style import (
     AMOUNT,
     COLOURS,
@@ -32,9 +32,9 @@ def nan_mean(values: np.ndarray, axis: int | tuple[int, ...]) -> np.ndarray:
         return np.nanmean(values, axis=axis)
 
 
-def alpha(graph: SceneGraph, answers: Sequence[Answer], titles: Sequence[str], place: int = 0) -> Figure:
-    """α of each slot (mean over its frames) and candidate under two prompts, and the difference of the two."""
-    first, second = (nan_mean(answer.alpha[place], axis=1) for answer in answers)  # (M, T)
+def alpha(graph: SceneGraph, answers: Sequence[Answer], titles: Sequence[str]) -> Figure:
+    """α before the VGPNN of each slot (mean over its frames) and candidate: under two prompts, and their difference."""
+    first, second = (nan_mean(answer.alpha[0], axis=1) for answer in answers)  # (M, T)
     figure, axes = style.subplots(1, 3, height=1.1 + style.ROW * graph.num_slots, sharey=True)
     columns = range(1, first.shape[1] + 1)
     for ax, values, title in zip(axes, (first, second), titles, strict=False):
@@ -88,12 +88,12 @@ def busiest_frame(graph: SceneGraph, action: int) -> int:
     return int(np.where(on, graph.present.sum(1), -1).argmax())
 
 
-def weights_over_time(graph: SceneGraph, answers: Sequence[Answer], actions: Sequence[int], layer: int = -1) -> Figure:
-    """w of each edge and frame for each action asked for; dots mark the edges that truly carry it."""
+def weights_over_time(graph: SceneGraph, answers: Sequence[Answer], actions: Sequence[int]) -> Figure:
+    """w of the last layer of each edge and frame for each action asked for; dots mark the edges that truly carry it."""
     names = edge_names(graph)
     figure, axes = style.subplots(1, len(answers), height=1.0 + 0.18 * graph.num_edges, sharey=True)
     for ax, answer, action in zip(axes, answers, actions, strict=True):
-        heat_map(ax, answer.w[layer], names, vmin=0, vmax=1, label="w" if ax is axes[-1] else "")
+        heat_map(ax, answer.w[-1], names, vmin=0, vmax=1, label="w" if ax is axes[-1] else "")
         if graph.carriers is not None:
             carried = graph.carriers[..., graph.segment_labels == action].any(-1)  # (N, E)
             frame, edge = np.nonzero(carried)
@@ -142,18 +142,16 @@ def localisation(graph: SceneGraph, actions: Sequence[int], scores: Sequence[Flo
     return figure
 
 
-def attention(
-    graph: SceneGraph, spatial: Float[np.ndarray, "N X X"], temporal: Float[np.ndarray, "X N N"], slot: int = 0
-) -> Figure:
-    """Who listens to whom in a frame (mean over frames), and one slot's attention between frames."""
+def attention(graph: SceneGraph, spatial: Float[np.ndarray, "N X X"], temporal: Float[np.ndarray, "X N N"]) -> Figure:
+    """Who listens to whom in a frame (mean over frames), and the first slot's attention between frames."""
     names = [*slot_names(graph), "whole frame"]
     mean = nan_mean(spatial, axis=0)
     figure, (left, right) = style.subplots(1, 2, height=1.2 + 0.27 * len(names))
     heat_map(left, np.where(np.isnan(mean), np.nan, mean), names, vmin=0, label="attention")
     left.set_xticks(range(len(names)), names, rotation=60, ha="right")
     left.set(title="spatial: between the nodes of a frame", ylabel="listens", xlabel="to")
-    heat_map(right, temporal[slot], vmin=0, label="attention")
-    right.set(title=f"temporal: between the frames of “{names[slot]}”", ylabel="frame listens", xlabel="to frame")
+    heat_map(right, temporal[0], vmin=0, label="attention")
+    right.set(title=f"temporal: between the frames of “{names[0]}”", ylabel="frame listens", xlabel="to frame")
     return figure
 
 
@@ -199,13 +197,4 @@ def per_frame(parameters: dict[str, Float[np.ndarray, "N"]]) -> Figure:
         ax.plot(values, "o-", markersize=2.5)
         ax.axhline({"β": 0.0, "μ_g": 0.0}.get(name, 1.0), color=GREY, linewidth=0.8, linestyle="--")
         ax.set(title=name.replace("μ_g", r"$\mu_g$"), xlabel="frame")
-    return figure
-
-
-def action_timeline(graph: SceneGraph) -> Figure:
-    """Only the actions of a graph, one bar each."""
-    figure, (ax,) = style.subplots(height=0.6 + style.ROW * len(graph.segments))
-    action_bars(ax, graph)
-    ax.set_yticks(range(len(graph.segments)), [readable(graph.vocabulary.actions[a]) for a in graph.segment_labels])
-    ax.set(xlim=(0, graph.duration), ylim=(len(graph.segments) - 0.4, -0.6), xlabel="seconds")
     return figure

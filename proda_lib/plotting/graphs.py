@@ -89,7 +89,7 @@ def timeline(graph: SceneGraph) -> Figure:
     return figure
 
 
-def action_bars(ax: Axes, graph: SceneGraph, first_row: int = 0) -> None:
+def action_bars(ax: Axes, graph: SceneGraph, first_row: int) -> None:
     """The true segments, one row each, in the colour of truth."""
     for row, (start, end) in enumerate(graph.segments, first_row):
         ax.barh(row, end - start, left=start, height=0.6, color=TRUTH)

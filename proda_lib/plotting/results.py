@@ -41,7 +41,7 @@ def dots(frame: pd.DataFrame, columns: list[tuple[str, str]], xlabel: str = "mAP
     return figure
 
 
-def panels(frame: pd.DataFrame, column: str, xlabel: str = "mAP (%)") -> Figure:
+def panels(frame: pd.DataFrame, column: str) -> Figure:
     """One panel for each first index level of a table: dots for seeds, mean and spread written beside them.
 
     Without a line there is an empty figure that says so.
@@ -65,7 +65,7 @@ def panels(frame: pd.DataFrame, column: str, xlabel: str = "mAP (%)") -> Figure:
         ax.set_yticks(range(len(part)), part.index)
         ax.tick_params(axis="y", length=0)
         ax.grid(axis="x")
-    axes[-1].set(xlabel=xlabel, xlim=(0, 100))
+    axes[-1].set(xlabel="mAP (%)", xlim=(0, 100))
     return figure
 
 

@@ -12,8 +12,6 @@ from matplotlib.ticker import MaxNLocator
 from proda_lib.plotting import style
 from proda_lib.plotting.style import BLUE, COLOURS, GREY, VERMILION
 
-#: Names of a curve's row that are no loss term.
-NOT_A_LOSS = ("fold", "stage", "epoch", "score", "seconds", "trace")
 STAGES = {"pretrain": "stage 1: everything", "posttrain": "stage 2: heads", "self": "stage 3: own questions"}
 
 

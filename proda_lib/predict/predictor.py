@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 from collections.abc import Sequence
 from pathlib import Path
@@ -16,11 +17,12 @@ from proda_lib.features.detect import Detector
 from proda_lib.features.video import read_frames
 from proda_lib.graph import SceneGraph
 from proda_lib.models.proda import ProDA
-from proda_lib.models.shipped import read_record, read_vocabulary, shipped_model
+from proda_lib.models.shipped import read_vocabulary, shipped_model
 from proda_lib.names import nearest_names, plain
 from proda_lib.predict.answer import THETA, Prediction
 from proda_lib.predict.inputs import NO_RELATIONS, detected, in_vocabulary, read_graph, with_visual
 from proda_lib.specification import one_hot
+from proda_lib.training.runs import Run
 from proda_lib.vocabulary import Vocabulary
 
 SIMULATED = (
@@ -59,7 +61,7 @@ class Predictor:
             CheckpointError: a file is missing or damaged, or model and vocabulary do not belong together.
         """
         path = shipped_model() if str(folder) == "shipped" else Path(folder)
-        vocabulary, run = read_vocabulary(path), read_record(path)
+        vocabulary, run = read_vocabulary(path), _record(path)
         origin = [] if run is None else about(run)
         if run is not None and run.recipe.dataset == "world":
             origin.append(SIMULATED)
@@ -141,3 +143,20 @@ class Predictor:
                 expected = f"an action of the model ({self.vocabulary.name}); {nearest_names(name, names)}"
                 raise DataError("predict", "actions", repr(name), expected)
         return np.array(list(dict.fromkeys(asked.values())))
+
+
+def _record(folder: str | os.PathLike) -> Run | None:
+    """The run that made the weights in a folder; None if the folder does not say.
+
+    Raises:
+        CheckpointError: ``record.json`` is no record of a run.
+    """
+    path = Path(folder) / "record.json"
+    if not path.is_file():
+        return None
+    try:
+        run = Run(json.loads(path.read_text(encoding="utf-8")), None)
+        _ = run.name, run.metrics, run.recipe
+    except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
+        raise CheckpointError(f"{path}: {type(error).__name__}: {error}; expected the record of a run") from error
+    return run

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from proda_lib.datasets.transforms import Changes
 from proda_lib.errors import RecipeError
 from proda_lib.models.config import ModelConfig
+from proda_lib.names import nearest_names
 from proda_lib.training.profiles import DATASET_PROFILES, PROFILES, RELEASED
 from proda_lib.vocabulary import Vocabulary
 
@@ -207,11 +208,18 @@ def read_recipe(settings: dict) -> Recipe:
 
 
 def parse_settings(settings: Sequence[str]) -> dict:
-    """["seed=1", "prompt=simple"] → {"seed": 1, "prompt": "simple"}, with the types of :class:`Recipe`'s fields."""
+    """["seed=1", "prompt=simple"] → {"seed": 1, "prompt": "simple"}, with the types of :class:`Recipe`'s fields.
+
+    Raises:
+        RecipeError: no such setting, or a value of another type.
+    """
     defaults, parsed = {**dataclasses.asdict(Recipe()), "preset": "paper"}, {}
     for setting in settings:
         name, _, text = setting.partition("=")
-        kind = type(defaults.get(name))
+        if name not in defaults:
+            raise RecipeError(f"setting {setting!r}: found {name!r}, expected NAME=VALUE with the name of a setting; "
+                              + nearest_names(name, sorted(defaults)))  # fmt: skip
+        kind = type(defaults[name])
         try:
             parsed[name] = {"True": True, "False": False}[text] if kind is bool else kind(text)
         except (KeyError, TypeError, ValueError) as error:
