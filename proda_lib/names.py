@@ -4,7 +4,17 @@ from __future__ import annotations
 
 import difflib
 import re
+import reprlib
 from collections.abc import Sequence
+
+
+_BRIEF = reprlib.Repr()
+_BRIEF.maxstring = 80
+
+
+def brief(value: object) -> str:
+    """``repr`` for an error message: what is long loses its middle."""
+    return _BRIEF.repr(value)
 
 
 def plain(name: str) -> str:
@@ -23,12 +33,12 @@ def nearest_names(name: str, names: Sequence[str], count: int = 5) -> str:
     parts = {part for part in re.split(r"\W+|_", lowered) if len(part) > 1}
 
     def likeness(other: str) -> float:
-        own = other.casefold()
+        own = other.casefold()[:200]
         shared = len(parts & set(re.split(r"\W+|_", own)))
         return shared + difflib.SequenceMatcher(None, lowered, own).ratio()
 
     best = sorted(((likeness(other), other) for other in names), key=lambda pair: -pair[0])[:count]
-    near = [repr(other) for value, other in best if value >= 0.6]
+    near = [brief(other) for value, other in best if value >= 0.6]
     if near:
         return f"nearest: {', '.join(near)}"
-    return f"such as {', '.join(map(repr, names[:count]))} ({len(names)} in all)"
+    return f"such as {', '.join(map(brief, names[:count]))} ({len(names)} in all)"

@@ -14,11 +14,10 @@ import torch
 from jaxtyping import Bool, Float, Int
 
 from proda_lib.datasets.own import write_own
-from proda_lib.errors import DataError
 from proda_lib.evaluation.explain import Answer
 from proda_lib.evaluation.localization import found_segments
 from proda_lib.features.film import Picture
-from proda_lib.files import write_atomically
+from proda_lib.files import make_folder, write_atomically
 from proda_lib.graph import SceneGraph
 from proda_lib.nn.readout import localization_score
 from proda_lib.plotting.graphs import slot_names
@@ -154,10 +153,7 @@ class Prediction:
             DataError: the folder cannot be made or written.
         """
         folder = Path(folder)
-        try:
-            folder.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise DataError(folder, "report", error.strerror or error, "a folder, or a name for one") from error
+        make_folder(folder, "report")
         texts = {"scores.csv": self.scores.to_csv(float_format="%.6f"),
                  "frame_weights.csv": self.frame_weights.to_csv(float_format="%.6f"),
                  "parsed.json": json.dumps(self.parsed, indent=1) + "\n", "report.html": self.html()}  # fmt: skip
