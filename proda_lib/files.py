@@ -12,7 +12,6 @@ from typing import Any
 
 from proda_lib.errors import DataError
 
-
 NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)  #: of an ``OSError``: the disk is full, or a quota or limit is
 
 

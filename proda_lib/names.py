@@ -7,7 +7,6 @@ import re
 import reprlib
 from collections.abc import Sequence
 
-
 _BRIEF = reprlib.Repr()
 _BRIEF.maxstring = 80
 

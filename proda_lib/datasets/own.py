@@ -188,7 +188,7 @@ def _parse(path: Path, report: Report) -> object:
 
 
 def _unique(validator: object, unique: bool, found: object, schema: dict) -> Iterator[ValidationError]:
-    """"uniqueItems" in linear time: lists of texts alone, since the schema's lists hold nothing else."""
+    """ "uniqueItems" in linear time: lists of texts alone, since the schema's lists hold nothing else."""
     if isinstance(found, list) and all(isinstance(item, str) for item in found) and len(set(found)) < len(found):
         yield ValidationError("repeated")
 

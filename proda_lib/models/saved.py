@@ -37,7 +37,8 @@ class SavedModel(nn.Module):
         """Load a model saved by :meth:`save_pretrained`, in evaluation mode.
 
         Raises:
-            CheckpointError: a file is missing, damaged, of another model class, or does not fit the config.
+            CheckpointError: a file is missing, damaged, of another model class, or does not fit the config; or a weight
+                is no finite number.
         """
         folder = Path(folder)
         try:
@@ -50,6 +51,10 @@ class SavedModel(nn.Module):
             weights = load_file(folder / "model.safetensors")
         except (OSError, SafetensorError) as error:
             raise CheckpointError(f"{folder / 'model.safetensors'}: {error}") from error
+        for name, tensor in weights.items():
+            if tensor.is_floating_point() and not tensor.float().isfinite().all():
+                found = f"{name}: found NaN or infinity, expected finite numbers"
+                raise CheckpointError(f"{folder / 'model.safetensors'}: {found}")
         try:
             settings = ModelConfig(**config)
             if settings.layers * settings.depth > len(weights):

@@ -12,7 +12,7 @@ import dataclasses
 import json
 import os
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from proda_lib.errors import CheckpointError, RecipeError
 from proda_lib.files import sha256, write_atomically
@@ -94,7 +94,7 @@ def read_vocabulary(folder: str | os.PathLike) -> Vocabulary:
     """
     path = Path(folder) / "vocabulary.json"
     try:
-        return Vocabulary.from_json(json.loads(path.read_text(encoding="utf-8")))
+        return Vocabulary.from_json(_read_json(path))
     except (OSError, ValueError, RecursionError) as error:
         expected = "expected the vocabulary beside the model, as make_shipped or write_vocabulary writes it"
         raise CheckpointError(f"{path}: {type(error).__name__}: {error}; {expected}") from error
@@ -104,7 +104,7 @@ def read_record(folder: str | os.PathLike) -> Run | None:
     """The run that made the weights in a folder; None if the folder does not say.
 
     Raises:
-        CheckpointError: ``record.json`` is no record of a run.
+        CheckpointError: ``record.json`` is no record of a run, or lacks what is said of a model.
     """
     from proda_lib.training.runs import Run
 
@@ -112,8 +112,14 @@ def read_record(folder: str | os.PathLike) -> Run | None:
     if not path.is_file():
         return None
     try:
-        run = Run(json.loads(path.read_text(encoding="utf-8")), None)
-        _ = run.name, run.metrics, run.recipe
+        run = Run(_read_json(path), None)
+        kinds = {"name": str, "data": str, "metrics": dict, "videos": list}
+        if wrong := [name for name, kind in kinds.items() if not isinstance(run.record[name], kind)]:
+            raise TypeError(f"another type of {', '.join(wrong)}")
+        folds = run.record["videos"]
+        if not folds or not all(isinstance(fold[part], int) for fold in folds for part in ("train", "test")):
+            raise ValueError(f"videos: {folds!r:.80}")
+        _ = run.recipe
     except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
         raise CheckpointError(f"{path}: {type(error).__name__}: {error}; expected the record of a run") from error
     return run
@@ -175,6 +181,13 @@ def model_card(run: Run, control: Run, model: SavedModel) -> str:
         '    answer = Predictor.load("THIS FOLDER")(graph="graph.json", actions=["..."])', "",
     ]  # fmt: skip
     return "\n".join(lines)
+
+
+def _read_json(path: Path) -> Any:
+    """What is in a file. Half a character, which JSON can hold and no report can, is a ``ValueError`` too."""
+    data = json.loads(path.read_text(encoding="utf-8"))
+    json.dumps(data, ensure_ascii=False).encode()
+    return data
 
 
 def _write(path: Path, text: str) -> None:

@@ -14,6 +14,7 @@ import torch
 from jaxtyping import Bool, Float, Int
 
 from proda_lib.datasets.own import write_own
+from proda_lib.errors import DataError
 from proda_lib.evaluation.explain import Answer
 from proda_lib.evaluation.localization import found_segments
 from proda_lib.features.film import Picture
@@ -150,13 +151,17 @@ class Prediction:
         ``graph.json``, to which relations can be added by hand for a second try. Returns the path of the report.
 
         Raises:
-            DataError: the folder cannot be made or written.
+            DataError: the folder cannot be made or written; or the model's answer is no finite number.
         """
         folder = Path(folder)
+        try:
+            parsed = json.dumps(self.parsed, indent=1, allow_nan=False) + "\n"
+        except ValueError as error:
+            raise DataError(folder, "parsed.json", error, "an answer in finite numbers; is the model sound?") from error
         make_folder(folder, "report")
         texts = {"scores.csv": self.scores.to_csv(float_format="%.6f"),
                  "frame_weights.csv": self.frame_weights.to_csv(float_format="%.6f"),
-                 "parsed.json": json.dumps(self.parsed, indent=1) + "\n", "report.html": self.html()}  # fmt: skip
+                 "parsed.json": parsed, "report.html": self.html()}  # fmt: skip
         if self.detected:
             write_own(self.graph, folder / "graph.json")
         for name, text in texts.items():
