@@ -135,6 +135,43 @@ def test_killed_in_the_middle_of_a_group(official, whole, tmp_path, monkeypatch,
     assert content(tmp_path / "train") == content(whole)
 
 
+@pytest.mark.parametrize("name", ["00000.safetensors", "00000.arrow"])
+def test_damage_on_the_disk_is_not_packed_as_if_it_were_sound(official, whole, tmp_path, monkeypatch, name):
+    monkeypatch.setattr(prepare, "GROUP", 2)
+    real, calls = ClipEncoder.encode, []
+
+    def interrupted(encoder, images):
+        calls.append(len(images))
+        if len(calls) == 2:
+            raise KeyboardInterrupt
+        return real(encoder, images)
+
+    monkeypatch.setattr(ClipEncoder, "encode", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        run(official, tmp_path)
+    path = tmp_path / "train.partial" / name
+    sound = path.read_bytes()
+    path.write_bytes(sound[:-3] + bytes([sound[-3] ^ 0x15]) + sound[-2:])
+    with pytest.raises(DataError, match=f"{path}: checksum"):
+        run(official, tmp_path)
+    assert len(calls) == 2 and not (tmp_path / "train").exists()
+    path.write_bytes(sound)
+    run(official, tmp_path)
+    assert content(tmp_path / "train") == content(whole)
+
+
+def test_files_in_the_place_of_a_store_stay(official, tmp_path):
+    (tmp_path / "train").mkdir()
+    (tmp_path / "train" / "mine.txt").write_text("mine")
+    with pytest.raises(DataError, match="train: store: found other files"):
+        run(official, tmp_path)
+    assert (tmp_path / "train" / "mine.txt").read_text() == "mine"
+    (tmp_path / "file").touch()
+    for out in (tmp_path / "file", tmp_path / "file" / "inside", Path("/proc/nothing")):
+        with pytest.raises(DataError, match=f"{out}: stores: .*expected a folder"):
+            run(official, out)
+
+
 def test_broken_frames_are_named_and_what_is_finished_stays(official, whole, tmp_path, groups_of_two):
     frames = copy_frames(official, tmp_path)
     names = open_store(whole).videos

@@ -152,6 +152,13 @@ def _lacking(path: Path, numbers: list[int], rate: float | None) -> str:
         last > info.duration + 1 / info.rate) else ""  # fmt: skip
 
 
+def refuse_other_files(folder: Path) -> None:
+    """Raises :class:`DataError` if a store is to be where something else is, which would be lost."""
+    if os.path.lexists(folder) and not (folder / "about.json").is_file():
+        if not folder.is_dir() or any(folder.iterdir()):
+            raise DataError(folder, "store", "other files", "nothing there, or a store; give another --out")
+
+
 def parts_of(split: str | None) -> tuple[str, ...]:
     """Both splits, or the given one."""
     if split not in (None, *CSVS):
