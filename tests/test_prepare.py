@@ -160,6 +160,21 @@ def test_damage_on_the_disk_is_not_packed_as_if_it_were_sound(official, whole, t
     assert content(tmp_path / "train") == content(whole)
 
 
+def test_a_kill_while_the_finished_parts_are_removed(official, whole, tmp_path, monkeypatch, groups_of_two):
+    def killed(folder, **options):
+        if Path(folder).name == "train.partial":
+            assert not (folder / "about.json").exists()
+            raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(prepare.shutil, "rmtree", killed)
+        with pytest.raises(KeyboardInterrupt):
+            run(official, tmp_path)
+    assert (tmp_path / "train.partial").exists()
+    run(official, tmp_path)
+    assert content(tmp_path / "train") == content(whole) and not (tmp_path / "train.partial").exists()
+
+
 def test_files_in_the_place_of_a_store_stay(official, tmp_path):
     (tmp_path / "train").mkdir()
     (tmp_path / "train" / "mine.txt").write_text("mine")

@@ -90,6 +90,7 @@ def _prepare_split(
     stores = [store for store in (_begun(folder, about), _begun(partial, about)) if store is not None]
     there = {video for store in stores for video in store.videos}
     if stores and stores[0].folder == folder and there.issuperset(graph.video for graph in graphs):
+        _remove(partial)  # of a run that was killed when all else was done
         return {}
     for store in stores:
         _verify(store)  # before hours are spent, and again before it is copied
@@ -114,7 +115,7 @@ def _prepare_split(
         if len(skipped) == len(graphs):
             raise DataError(frames, split, "no video with sound frames", "at least one")
         _pack(folder, partial, graphs, about, skipped)
-    shutil.rmtree(partial)
+    _remove(partial)
     return skipped
 
 
@@ -142,6 +143,12 @@ def _pack(
             if old.exists():
                 os.rename(old, folder)
             raise
+
+
+def _remove(partial: Path) -> None:
+    """Remove a store; its list first, so that a kill leaves no store that lacks some of its files."""
+    (partial / "about.json").unlink(missing_ok=True)
+    shutil.rmtree(partial, ignore_errors=True)
 
 
 def _verify(store: GraphStore) -> None:
