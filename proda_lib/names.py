@@ -7,6 +7,7 @@ import re
 import reprlib
 from collections.abc import Sequence
 
+ARTICLES = ("a", "an", "the", "some")
 _BRIEF = reprlib.Repr()
 _BRIEF.maxstring = 80
 
@@ -21,19 +22,33 @@ def plain(name: str) -> str:
     return " ".join(name.replace("_", " ").split()).casefold()
 
 
+def stems(name: str) -> tuple[str, ...]:
+    """The words of a name without articles and endings: "Opening a door" and "open_door" are the same."""
+    words = [word for word in re.split(r"[\W_]+", name.casefold()) if word and word not in ARTICLES]
+    return tuple(map(_stem, words))
+
+
+def _stem(word: str) -> str:
+    if word.endswith("ing") and len(word) > 5:
+        word = word[:-3]
+        if word[-1] == word[-2] and word[-1] not in "eflosz":  # putting, but hugging no less than pulling or dressing
+            word = word[:-1]
+    return word[:-1] if word.endswith("e") else word  # closing, close
+
+
 def nearest_names(name: str, names: Sequence[str], count: int = 5) -> str:
     """The names most like ``name``, for an error message: "nearest: 'a', 'b'", or how many there are.
 
-    A name's parts count too, so that "cup" finds "cup/glass/bottle" and "hold_cup" finds "put_down_cup".
+    A name's words count too, so that "cup" finds "cup/glass/bottle" and "holding a cup" finds "put_down_cup".
     """
     if not names:
         return "it has none"
     lowered = name.casefold()[:200]
-    parts = {part for part in re.split(r"\W+|_", lowered) if len(part) > 1}
+    parts = set(stems(lowered))
 
     def likeness(other: str) -> float:
         own = other.casefold()[:200]
-        shared = len(parts & set(re.split(r"\W+|_", own)))
+        shared = len(parts & set(stems(own)))
         return shared + difflib.SequenceMatcher(None, lowered, own).ratio()
 
     best = sorted(((likeness(other), other) for other in names), key=lambda pair: -pair[0])[:count]

@@ -80,6 +80,12 @@ def check_own(path: str | os.PathLike) -> Report:
     return report
 
 
+def frame_size(path: str | os.PathLike) -> tuple[float, float] | None:
+    """Width and height in pixels that a sound file states for its frames, if it does."""
+    size = json.loads(Path(path).read_bytes().decode("utf-8-sig")).get("size")
+    return None if size is None else tuple(size)
+
+
 def write_own(graph: SceneGraph, path: str | os.PathLike) -> None:
     """Write a graph as a JSON file, boxes as fractions. Reading it gives the graph again, with its edges in order.
 

@@ -13,6 +13,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save
 from torch import nn
 
+from proda_lib.devices import checked_device
 from proda_lib.errors import CheckpointError, RecipeError
 from proda_lib.files import write_atomically
 from proda_lib.models.config import ModelConfig
@@ -37,6 +38,7 @@ class SavedModel(nn.Module):
         """Load a model saved by :meth:`save_pretrained`, in evaluation mode.
 
         Raises:
+            DataError: this machine has no such device.
             CheckpointError: a file is missing, damaged, of another model class, or does not fit the config; or a weight
                 is no finite number.
         """
@@ -72,4 +74,4 @@ class SavedModel(nn.Module):
             raise CheckpointError(f"{folder / 'model.safetensors'}: {' '.join(lines[:3])}{more}") from error
         model = cls(settings)  # of the size of the file
         model.load_state_dict(weights, assign=True)  # the precision of the file
-        return model.to(device).eval()
+        return model.to(checked_device(device, str(folder))).eval()
