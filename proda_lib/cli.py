@@ -195,7 +195,8 @@ def data_prepare(
     if not dry_run:
         prepare_charades(annotations, frames_or_videos, out, features, split, device, download, skip_broken, typer.echo)
         return
-    found = check_charades(annotations, frames_or_videos, split)
+    here = None if download else features  # what is to be fetched cannot be tried
+    found = check_charades(annotations, frames_or_videos, split, out, here, device)
     for ready in found:
         for line in ready.lines():
             typer.echo(line)

@@ -31,7 +31,7 @@ def stems(name: str) -> tuple[str, ...]:
 def _stem(word: str) -> str:
     if word.endswith("ing") and len(word) > 5:
         word = word[:-3]
-        if word[-1] == word[-2] and word[-1] not in "eflosz":  # putting, but hugging no less than pulling or dressing
+        if word[-1] == word[-2] and word[-1] not in "eflosz":  # putting → put, but pulling → pull
             word = word[:-1]
     return word[:-1] if word.endswith("e") else word  # closing, close
 

@@ -130,14 +130,12 @@ def test_names_with_commas_and_repeats():
 
 def test_names_as_people_write_them():
     predictor = Predictor(make_model(), VOCABULARY)
-    found = [
-        VOCABULARY.actions[n] for n in predictor.numbers("Opening a door, raising the cup, putting down some book")
-    ]
-    assert found == ["open_door", "raise_cup", "put_down_book"]
+    numbers = predictor.numbers("Opening a door, raising the cup, putting down some book")
+    assert [VOCABULARY.actions[number] for number in numbers] == ["open_door", "raise_cup", "put_down_book"]
     for name, action in {"hugging a person": "hug_person", "Shaking hands with a person": "shake_hands_with_person",
                          "wiping mirror": None, "tidying a box": "tidy_box", "closing the door": "close_door",
-                         "trying to open a door": "try_to_open_door", "unwrapping from a blanket":
-                         "unwrap_from_blanket", "the": None, "adjusting a laptop": "adjust_laptop"}.items():  # fmt: skip
+                         "trying to open a door": "try_to_open_door", "adjusting a laptop": "adjust_laptop",
+                         "unwrapping from a blanket": "unwrap_from_blanket", "the": None}.items():  # fmt: skip
         if action is None:
             with pytest.raises(DataError):
                 predictor.numbers([name])
@@ -169,9 +167,7 @@ def test_arguments_of_another_type(predictor, arguments, message):
 
 def test_devices_that_are_not_there(folder):
     for device in ("foo", "meta", "cuda:99", 3.5):
-        with pytest.raises(
-            DataError, match=f"device: found {device!r}, expected a device of this machine: it has 1 x cpu"
-        ):
+        with pytest.raises(DataError, match=f"device: found {device!r}, expected a device of this machine: it has"):
             Predictor.load(folder, device)
 
 

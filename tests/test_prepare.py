@@ -19,6 +19,7 @@ from proda_lib.datasets.store import open_store
 from proda_lib.errors import DataError
 from proda_lib.features.clip import ClipEncoder, add_features
 from proda_lib.features.video import read_frames
+from tests.predict_cases import write_film
 from tests.test_cli_data import proda  # noqa: F401
 
 TINY = "random-tiny"
@@ -267,6 +268,45 @@ def test_dry_run_says_what_each_video_lacks(official, tmp_path, proda, monkeypat
         assert sum(line.startswith(f"train {name}: {words}") for line in lines) == 1
     assert f"1 of 4 missing, first {numbers[names[1]][2]:06d}.png" in out and "no such file" in out
     assert "4 videos lack something (annotation 1, frames 2, csv row 1)" in lines[-1]
+
+
+@pytest.mark.parametrize("rate", ["30", None, [30], 0, -1, float("nan"), float("inf")])
+def test_dry_run_reports_a_broken_rate_beside_a_video_file(official, tmp_path, rate):
+    ag = shutil.copytree(official / "ag", tmp_path / "ag")
+    video, numbers = next(iter(Files.find(ag, "train").frame_numbers().items()))
+    rates = pickle.loads((ag / "star_video_fps").read_bytes())
+    (ag / "star_video_fps").write_bytes(pickle.dumps({**rates, f"{video}.mp4": rate}, 2))
+    frames = copy_frames(official, tmp_path)
+    shutil.rmtree(frames / f"{video}.mp4")
+    write_film(frames / f"{video}.mp4")
+    (ready,) = check_charades(ag, frames, "train")
+    assert any("star_video_fps" in text for _, text in ready.missing[video]), ready
+
+
+def test_dry_run_looks_for_encoder_place_and_room(official, tmp_path, monkeypatch, proda):  # noqa: F811
+    def dry(out, features=TINY):
+        code, said, _ = proda("data", "prepare", "charades", "--annotations", official / "ag", "--frames-or-videos",
+                              official / "frames", "--features", features, "--out", out, "--split", "train",
+                              "--dry-run")  # fmt: skip
+        return code, said
+
+    assert dry(tmp_path / "a" / "b")[0] == 0 and not (tmp_path / "a").exists()
+    code, said = dry(tmp_path / "a", "nobody/no-such-model")
+    assert code == 1 and "train: nobody/no-such-model: CLIP weights: found" in said
+    (tmp_path / "file").touch()
+    for out in (tmp_path / "file", tmp_path / "file" / "inside", "/proc/nothing"):
+        code, said = dry(out)
+        assert code == 1 and f"train: {out}: stores: found" in said and "expected a folder that can be written" in said
+    (tmp_path / "out" / "train").mkdir(parents=True)
+    (tmp_path / "out" / "train" / "mine").touch()
+    code, said = dry(tmp_path / "out")
+    assert code == 1 and "found other files" in said
+    usage = shutil.disk_usage(tmp_path)
+    monkeypatch.setattr(shutil, "disk_usage", lambda place: usage._replace(free=1000))
+    code, said = dry(tmp_path / "a")
+    assert code == 1 and f"train: {tmp_path}: free space: found 0.00 GiB" in said and "1 other faults" in said
+    run(official, tmp_path / "a")
+    assert dry(tmp_path / "a")[0] == 0  # what is done needs no more room
 
 
 def test_dry_run_without_files(official, tmp_path):
