@@ -39,10 +39,12 @@ def train(
       proda train --profile paper --device cuda --devices 4
       torchrun --nproc-per-node 4 --no-python proda train --profile paper --device cuda --devices 4
     """
+    from proda_lib.devices import checked_device
     from proda_lib.distributed import rank
     from proda_lib.training import runs
     from proda_lib.training.recipe import make_recipe, parse_settings
 
+    checked_device(device, "proda train")
     settings = {"dataset": dataset, "model": model, "seed": seed, **parse_settings(set)}
     run = runs.get(make_recipe(profile, **settings), device, devices, num_nodes)
     if rank() == 0:
@@ -87,7 +89,7 @@ def predict(
 
     \b
     Example:
-      proda predict --graph graph.json --actions "hold_book,open_door"
+      proda predict --graph graph.json --actions "raising a cup,opening a door"
       proda predict --video clip.mp4 --graph graph.json --actions hold_book --out report/
       proda predict --video clip.mp4 --detector hustvl/yolos-tiny --download --actions open_door
     """
@@ -194,7 +196,8 @@ def data_prepare(
     if not dry_run:
         prepare_charades(annotations, frames_or_videos, out, features, split, device, download, skip_broken, typer.echo)
         return
-    found = check_charades(annotations, frames_or_videos, split)
+    here = None if download else features  # what is to be fetched cannot be tried
+    found = check_charades(annotations, frames_or_videos, split, out, here, device)
     for ready in found:
         for line in ready.lines():
             typer.echo(line)

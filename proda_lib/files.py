@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import hashlib
 import os
 import tempfile
@@ -11,6 +12,23 @@ from pathlib import Path
 from typing import Any
 
 from proda_lib.errors import DataError
+
+NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)  #: of an ``OSError``: the disk is full, or a quota or limit is
+
+
+def make_folder(path: Path, what: str) -> None:
+    """Make a folder and those that it lies in, if it is not there.
+
+    Args:
+        what: what the folder is to be, for the message.
+
+    Raises:
+        DataError: a file is in the way, or the place cannot be written.
+    """
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise DataError(path, what, error.strerror or error, "a folder, or a name for one") from error
 
 
 def write_atomically(path: Path, write: Callable[[Path], Any]) -> None:

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import atexit
 import dataclasses
+import functools
 import json
 import multiprocessing
 import os
 import random
+import shutil
 import signal
 import tempfile
 import time
@@ -17,9 +20,9 @@ from pathlib import Path
 import torch
 from safetensors.numpy import load_file
 
+from proda_lib.datasets import prepare as preparing
 from proda_lib.datasets import store
 from proda_lib.datasets.miniature import write_action_genome
-from proda_lib.datasets.prepare import prepare_charades
 from proda_lib.datasets.world import WorldConfig, make_videos
 from proda_lib.graph import SceneGraph
 from proda_lib.training import loop, runs
@@ -90,37 +93,55 @@ def _stored(folder: Path) -> dict[str, bytes]:
     return {path.name: path.read_bytes() for path in files}
 
 
-def prepare(folder: Path) -> None:
-    """Features of random weights for three videos whose frames are drawn in plain colours."""
+@functools.cache
+def source() -> Path:
+    """Official files of twelve videos, their frames in plain colours, and in ``few`` those of five of the videos.
+
+    Made once and shared by all forks, so that no kill is spent on it.
+    """
     import PIL.Image
 
-    source = folder / "source"
-    if not (source / "done").exists():
-        graphs = videos(3)
-        write_action_genome(source, graphs)
-        for key in (source / "annotations" / "frame_list.txt").read_text().split():
-            path = source / "frames" / key
-            path.parent.mkdir(parents=True, exist_ok=True)
-            PIL.Image.new("RGB", (480, 270), (int(path.stem) % 256, 90, 160)).save(path)
-        (source / "done").touch()
-    prepare_charades(source, source / "frames", folder / "out", "random-tiny", split="train", say=lambda line: None)
-
-
-def _prepared(folder: Path) -> list[bytes]:
-    found = []
-    for graph in store.GraphStore(folder / "out" / "train"):
-        found += [graph.video.encode(), graph.features[:].tobytes(), graph.frame_features[:].tobytes()]
-    return found
-
-
-def _encoder() -> None:
     from proda_lib.features.clip import ClipEncoder
 
-    ClipEncoder.load("random-tiny")
+    ClipEncoder.load("random-tiny")  # what it imports is shared, too
+    folder = Path(tempfile.mkdtemp(prefix="proda-stress-"))
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    write_action_genome(folder, [graph.sample_frames(4) for graph in videos(12)])
+    for key in (folder / "annotations" / "frame_list.txt").read_text().split():
+        path = folder / "frames" / key
+        path.parent.mkdir(parents=True, exist_ok=True)
+        PIL.Image.new("RGB", (480, 270), (int(path.stem) % 256, 90, 160)).save(path)
+    (folder / "few").mkdir()
+    for video in sorted((folder / "frames").iterdir())[1::2][:5]:
+        (folder / "few" / video.name).symlink_to(video)
+    return folder
 
 
-WORKS = (training(), Work("packed store", write_store, _stored, "store/*"),
-         Work("feature extraction", prepare, _prepared, "out/**/*", _encoder))  # fmt: skip
+def extract(folder: Path, frames: str = "frames") -> None:
+    """Features of random weights, two videos at a time through the encoder, and a shard for each video."""
+    preparing.GROUP, preparing.FLUSH_SECONDS = 2, -1.0
+    preparing.prepare_charades(source(), source() / frames, folder / "out", "random-tiny", split="train",
+                               skip_broken=frames == "few", say=lambda line: None)  # fmt: skip
+
+
+def extend(folder: Path) -> None:
+    """A store of the videos whose frames are there, and then the others put into their places in it."""
+    if not (folder / "few").exists():
+        extract(folder, "few")
+        (folder / "few").touch()
+    extract(folder)
+
+
+def _extracted(folder: Path) -> dict[str, bytes]:
+    return {path.name: path.read_bytes() for path in (folder / "out" / "train").iterdir() if path.name != ".lock"}
+
+
+WORKS = (
+    training(),
+    Work("packed store", write_store, _stored, "store/*"),
+    Work("feature extraction", extract, _extracted, "out/**/*", source),
+    Work("extraction into a finished store", extend, _extracted, "out/**/*", source),
+)
 
 
 def start(call: Callable[[], object]) -> multiprocessing.Process:

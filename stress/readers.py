@@ -26,9 +26,12 @@ from proda_lib.datasets.world import WorldConfig, make_videos
 from proda_lib.graph import SceneGraph, load_graphs, save_graphs
 from proda_lib.models.config import ModelConfig
 from proda_lib.models.proda import ProDA
+from proda_lib.models.shipped import write_vocabulary
+from proda_lib.predict import Predictor
 from proda_lib.training import runs
 from proda_lib.training.checkpoint import read_checkpoint, restore, save_checkpoint
 from proda_lib.training.recipe import make_recipe
+from proda_lib.vocabulary import Vocabulary
 
 RECIPE_HASH = "0123456789ab"
 
@@ -156,6 +159,14 @@ def _read_store(folder: Path) -> None:
             _ = None if features is None else features[:2]
 
 
+def _write_predictor(folder: Path) -> None:
+    _model().save_pretrained(folder)
+    write_vocabulary(Vocabulary("mini", ("person", "cup", "door"), ("holding", "near"), ("a", "b", "c", "d")), folder)
+    record = {"name": "world-proda-x", "recipe": vars(make_recipe("smoke")), "metrics": {}, "data": "world-1",
+              "videos": [{"train": 2, "test": 1}]}  # fmt: skip
+    (folder / "record.json").write_text(json.dumps(record))
+
+
 READERS = (
     Reader("Charades csv", _write_charades, _read_charades),
     Reader("Action Genome", _write_action_genome, _read_action_genome),
@@ -168,6 +179,7 @@ READERS = (
     Reader("checkpoint", _write_checkpoint, _read_checkpoint),
     Reader("saved model", lambda f: _model().save_pretrained(f), ProDA.from_pretrained),
     Reader("run record", _write_run, _read_run),
+    Reader("model for predictions", _write_predictor, lambda f: [line.encode() for line in Predictor.load(f).about]),
 )  # fmt: skip
 
 

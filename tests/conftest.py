@@ -1,8 +1,11 @@
 import os
+import sys
 from pathlib import Path
 
 import pytest
 import torch
+
+from proda_lib import cli
 
 # The tests are small and run side by side: more threads than cores make them many times slower.
 torch.set_num_threads(1)
@@ -15,3 +18,16 @@ def shared_data() -> Path:
         pytest.skip("PRODA_SHARED_DATA is not set: no real data")
     assert Path(given).is_dir(), f"PRODA_SHARED_DATA: found no folder {given}"
     return Path(given)
+
+
+@pytest.fixture
+def proda(monkeypatch, capsys):
+    """Runs the command; returns exit code, output and error output."""
+
+    def run(*arguments):
+        monkeypatch.setattr(sys, "argv", ["proda", *map(str, arguments)])
+        with pytest.raises(SystemExit) as caught:
+            cli.main()
+        return (caught.value.code or 0, *capsys.readouterr())
+
+    return run

@@ -3,22 +3,8 @@ import sys
 
 import pytest
 
-from proda_lib import cli
 from tests.test_cad120 import write_release
 from tests.test_install import pack
-
-
-@pytest.fixture
-def proda(monkeypatch, capsys):
-    """Runs the command; returns exit code, output and error output."""
-
-    def run(*arguments):
-        monkeypatch.setattr(sys, "argv", ["proda", *map(str, arguments)])
-        with pytest.raises(SystemExit) as caught:
-            cli.main()
-        return (caught.value.code or 0, *capsys.readouterr())
-
-    return run
 
 
 def test_add_check_list(proda, tmp_path):

@@ -1,11 +1,15 @@
 """Kills, full disks and rivals cost no result. Kills during training: ``test_training.py``, and the record of
 ``workflow/reliability.py``."""
 
+import os
+import signal
 from pathlib import Path
 
 import pytest
 import torch
 
+from proda_lib.datasets.store import GraphStore
+from proda_lib.features.clip import ClipEncoder
 from proda_lib.training import runs
 from proda_lib.training.checkpoint import read_checkpoint, save_checkpoint
 from stress import crashes, crowding
@@ -25,15 +29,38 @@ def rewrite(folder: Path) -> None:
 
 REWRITING = crashes.Work("checkpoint", rewrite, lambda folder: read_checkpoint(folder / "a.safetensors", "x")[0],
                          "*.safetensors")  # fmt: skip
-STORE = next(work for work in crashes.WORKS if work.name == "packed store")
+OTHERS = [work for work in crashes.WORKS if work.name != "training"]
 
 
-@pytest.mark.parametrize("work", [REWRITING, STORE], ids=lambda work: work.name)
+@pytest.mark.parametrize("work", [REWRITING, *OTHERS], ids=lambda work: work.name)
 def test_killed_at_random_moments(work):
     found = crashes.kill_at_random(work, 3, seed=0)
     assert found.killed == 3
     assert (found.lost, found.broken) == (0, 0), found.messages
-    assert work is REWRITING or not found.left_over, found.messages  # whose caller clears up, as runs.get does
+    assert work.name != "packed store" or not found.left_over, found.messages
+
+
+@pytest.mark.parametrize("work", OTHERS[1:], ids=lambda work: work.name)
+def test_kills_of_an_extraction_fall_between_its_shards(work, tmp_path, monkeypatch):
+    """What is killed has made some of its shards, and the second try does not make them again."""
+    work.prepare()
+    ready, encoded, real = tmp_path / "ready", tmp_path / "encoded", ClipEncoder.encode
+    partial, begun = tmp_path / "out" / "train.partial", tmp_path / "few" if work is OTHERS[-1] else tmp_path
+
+    def encode(encoder, pictures):
+        if begun.exists() and not ready.exists() and len(list(partial.glob("*.arrow"))) >= 3:
+            ready.touch()
+            os.kill(os.getpid(), signal.SIGKILL)
+        with open(encoded, "a") as file:
+            file.write("x")
+        return real(encoder, pictures)
+
+    monkeypatch.setattr(ClipEncoder, "encode", encode)
+    assert crashes.finish(crashes.start(lambda: work.do(tmp_path))) == -signal.SIGKILL
+    before = encoded.stat().st_size
+    assert crashes.finish(crashes.start(lambda: work.do(tmp_path))) == 0
+    assert encoded.stat().st_size - before <= 5  # of six groups
+    assert len(GraphStore(tmp_path / "out" / "train")) == 12
 
 
 def test_a_lost_result_would_be_seen():

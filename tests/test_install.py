@@ -1,3 +1,4 @@
+import errno
 import hashlib
 import http.server
 import json
@@ -162,6 +163,38 @@ def test_paths_that_reach_outside(add, tmp_path, name):
     with pytest.raises(DataError, match="a path inside the archive"):
         add(hostile(tmp_path, name), accept_unknown=True)
     assert list(add.root.iterdir()) == [] and not (tmp_path / "out.txt").exists()
+
+
+@pytest.mark.parametrize(("names", "message"), [
+    (["a/" * 800 + "x", "a/" * 1600 + "x"], "800 folders inside each other, expected at most 32"),
+    (["a/" * 33 + "x"], "33 folders inside each other"),
+    (["a/" * 33], "33 folders inside each other"),
+    ([f"{i}/{j}/x" for i in range(40) for j in range(30)], "folders: found 1241, expected at most 1000"),
+])  # fmt: skip
+def test_too_many_folders(add, tmp_path, names, message):
+    with zipfile.ZipFile(tmp_path / "deep.zip", "w") as zipped:
+        for name in names:
+            zipped.writestr(name, "x" if name.endswith("x") else "")
+    with pytest.raises(DataError, match=message) as caught:
+        add(tmp_path / "deep.zip", accept_unknown=True)
+    assert list(add.root.iterdir()) == [] and len(str(caught.value)) < 300
+
+
+def test_a_full_disk_is_not_the_archives_fault(add, archive, monkeypatch):
+    def full(descriptor):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(DataError, match="No space left on device, expected room on the disk"):
+        add(archive)
+    assert list(add.root.iterdir()) == []
+
+
+def test_a_root_that_is_no_folder(archive, tmp_path):
+    (tmp_path / "file").touch()
+    for root in (tmp_path / "file", tmp_path / "file" / "inside", Path("/proc/nothing")):
+        with pytest.raises(DataError, match=f"{root}: data sets: .*expected a folder"):
+            add_dataset("cad120", archive, root)
 
 
 @pytest.mark.parametrize("kind", [stat.S_IFLNK, stat.S_IFIFO, stat.S_IFCHR])

@@ -49,6 +49,29 @@ MAIN_PATH = textwrap.dedent("""
     encoder = ClipEncoder.load("random-tiny")
     assert encoder.encode([np.zeros((40, 50, 3), np.uint8)]).shape == (1, encoder.width)
     print("encoder")
+
+    from PIL import Image
+    from proda_lib.datasets.miniature import write_action_genome
+    from proda_lib.datasets.prepare import prepare_charades
+    write_action_genome("release", [graph.sample_frames(3)])
+    for key in Path("release/annotations/frame_list.txt").read_text().split():
+        (Path("release/frames") / key).parent.mkdir(parents=True, exist_ok=True)
+        Image.new("RGB", (48, 27)).save(Path("release/frames") / key)
+    stores = prepare_charades("release", "release/frames", "out", "random-tiny", "train", say=lambda line: None)
+    print("prepare")
+
+    from proda_lib.datasets.store import GraphStore
+    store = GraphStore(stores["train"])
+    store.verify()
+    assert np.asarray(store[0].features).any()
+    print("store")
+
+    from proda_lib.predict import Predictor
+    from tests.predict_cases import EXAMPLE, write_film, write_model
+    predictor, film = Predictor.load(write_model(Path("model"))), write_film(Path("clip.mp4"))
+    for given in ({"graph": EXAMPLE}, {"detector": "random-tiny"}):
+        assert predictor(film, actions="raise_cup", **given).save_report("report").is_file()
+    print("predict")
 """)
 
 
@@ -71,7 +94,8 @@ def run(code: str, folder: Path) -> subprocess.CompletedProcess:
 def test_the_main_path_needs_no_network(tmp_path):
     done = run(MAIN_PATH, tmp_path)
     assert done.returncode == 0, done.stdout + done.stderr[-2000:]
-    assert done.stdout.split("\n") == ["help", "train and evaluate", "own JSON", "explorer", "encoder", ""]
+    assert done.stdout.split("\n") == [
+        "help", "train and evaluate", "own JSON", "explorer", "encoder", "prepare", "store", "predict", ""]  # fmt: skip
 
 
 def test_a_request_would_be_seen(tmp_path):

@@ -13,6 +13,7 @@ from proda_lib.datasets.own import NAMED, check_own, named_vocabulary, read_own,
 from proda_lib.datasets.world import WorldConfig, make_video
 from proda_lib.errors import DataError, ProdaError
 from proda_lib.paths import project_root
+from stress.fuzz import time_limit
 from tests.graphs import make_graph
 
 GOOD = {
@@ -237,6 +238,43 @@ def test_fuzz_one_byte(tmp_path_factory, at, byte):
     data = bytearray(json.dumps(GOOD).encode())
     data[at % len(data)] = byte
     only_library_errors(tmp_path_factory.getbasetemp() / "fuzz.json", bytes(data))
+
+
+def test_a_small_file_cannot_ask_for_much_memory(tmp_path):
+    nodes = [{"id": 0, "class": "person", "box": [0, 0, 1, 1]}]
+    data = {**GOOD, "frames": [{"time": 0, "nodes": nodes}] * 1500, "segments": [],
+            "slots": [{"id": i, "class": "person"} for i in range(1500)]}  # fmt: skip
+    with pytest.raises(DataError, match="found 1500 frames, 1500 objects and 0 edges .* at most 4194304 numbers"):
+        read_own(write(tmp_path, data))
+    data["frames"] = data["frames"][:600]
+    assert read_own(write(tmp_path, data)).boxes.shape == (600, 1500, 4)
+
+
+@pytest.mark.parametrize("data", [
+    ("{" + ",".join(f'"k{i}":1' for i in range(30_000)) + ',"z":1,"z":2}').encode(),
+    {**GOOD, "labels": [i if i % 2 else str(i) for i in range(30_000)]},
+    {**GOOD, "labels": [{"a": i} for i in range(30_000)]},
+    {**GOOD, "vocabulary": {"objects": [f"o {i}" for i in range(3000)]},
+     "frames": [{"time": 0, "nodes": [{"id": i, "class": f"p {i}", "box": [0, 0, 1, 1]} for i in range(3000)]}]},
+])  # fmt: skip
+def test_no_file_takes_time_that_grows_with_its_square(tmp_path, data):
+    path = write(tmp_path, data)
+    with time_limit(8):
+        assert check_own(path).errors
+
+
+def test_long_names_are_shortened_in_messages(tmp_path):
+    long, box = "p" * 100_000, [0, 0, 1, 1]
+    person = {"id": long, "class": "person", "box": box}
+    for nodes in ([{**person, "class": long}], [person, person]):
+        with pytest.raises(DataError) as caught:
+            read_own(write(tmp_path, {**GOOD, "frames": [{"time": 0, "nodes": nodes}]}))
+        assert "ppp...ppp" in caught.value.found and len(str(caught.value)) < 1000
+
+
+def test_repeated_labels_are_refused(tmp_path):
+    with pytest.raises(DataError, match="labels: found .* expected optional: a list of different actions"):
+        read_own(write(tmp_path, {**GOOD, "labels": ["raise_cup", "open_door", "raise_cup"]}))
 
 
 def test_schema_is_valid_and_names_what_is_expected_everywhere():

@@ -2,7 +2,9 @@
 
 import dataclasses
 import json
+import os
 import re
+import shutil
 import sys
 from collections import Counter
 
@@ -124,6 +126,72 @@ def test_names_with_commas_and_repeats():
     assert predictor.numbers("Open door, raise_CUP").tolist() == [VOCABULARY.actions.index(name) for name in
                                                                   ("open_door", "raise_cup")]  # fmt: skip
     assert predictor.numbers(" hold_book,hold_book ").tolist() == [VOCABULARY.actions.index("hold_book")]
+
+
+def test_names_as_people_write_them():
+    predictor = Predictor(make_model(), VOCABULARY)
+    numbers = predictor.numbers("Opening a door, raising the cup, putting down some book")
+    assert [VOCABULARY.actions[number] for number in numbers] == ["open_door", "raise_cup", "put_down_book"]
+    for name, action in {"hugging a person": "hug_person", "Shaking hands with a person": "shake_hands_with_person",
+                         "wiping mirror": None, "tidying a box": "tidy_box", "closing the door": "close_door",
+                         "trying to open a door": "try_to_open_door", "adjusting a laptop": "adjust_laptop",
+                         "unwrapping from a blanket": "unwrap_from_blanket", "the": None}.items():  # fmt: skip
+        if action is None:
+            with pytest.raises(DataError):
+                predictor.numbers([name])
+        else:
+            assert [VOCABULARY.actions[n] for n in predictor.numbers([name])] == [action]
+    with pytest.raises(DataError, match="found 'holding a cup', .*nearest: .*hold_book.*_cup"):
+        predictor.numbers("holding a cup, opening a door")
+    two = dataclasses.replace(VOCABULARY, actions=("Opening a door", "open the door", *VOCABULARY.actions[2:]))
+    with pytest.raises(DataError, match="opening door"):  # which of the two?
+        Predictor(make_model(), two).numbers("opening door")
+
+
+@pytest.mark.parametrize("arguments, message", [
+    ({"actions": [1]}, "actions: found [1], expected names of actions, as texts"),
+    ({"actions": None}, "actions: found [None]"),
+    ({"actions": 3}, "actions: found [3]"),
+    ({"frames": 4.5}, "frames: found 4.5, expected a whole number, 1..8"),
+    ({"frames": "4"}, "frames: found '4'"),
+    ({"theta": "x"}, "theta: found 'x'"),
+    ({"theta": float("nan")}, "theta: found nan"),
+    ({"graph": {}}, "graph: found dict, expected a SceneGraph, or the path of its file"),
+    ({"rate": -5.0}, "rate: found -5.0 without a video"),
+    ({"video": 3}, "video: found int"),
+])  # fmt: skip
+def test_arguments_of_another_type(predictor, arguments, message):
+    with pytest.raises(DataError, match=re.escape(message)):
+        predictor(**{"graph": EXAMPLE, "actions": "raise_cup", **arguments})
+
+
+def test_devices_that_are_not_there(folder):
+    for device in ("foo", "meta", "cuda:99", 3.5):
+        with pytest.raises(DataError, match=f"device: found {device!r}, expected a device of this machine: it has"):
+            Predictor.load(folder, device)
+
+
+def test_a_graph_of_another_video_is_noted(predictor, film, tmp_path):
+    content = {**json.loads(EXAMPLE.read_text()), "size": [1280, 480], "duration": 6.0}
+    (tmp_path / "a.json").write_text(json.dumps(content))
+    notes = predictor(film, tmp_path / "a.json", ASKED).notes
+    assert [note for note in notes if "belong together" in note] == [
+        "The graph's boxes are in frames of 1280 x 480 pixels, but the video's have 64 x 48: they may not belong "
+        "together."]  # fmt: skip
+    (tmp_path / "a.json").write_text(json.dumps({**content, "size": [640, 480]}))  # another scale
+    assert not [note for note in predictor(film, tmp_path / "a.json", ASKED).notes if "belong" in note]
+    long = dataclasses.replace(read_own(EXAMPLE), duration=9.0)
+    notes = predictor(film, long, ASKED).notes
+    assert [note for note in notes if "belong together" in note] == [
+        "The graph says that the video has 9.0 s, but it has 6.0 s: they may not belong together."]  # fmt: skip
+    assert not [note for note in predictor(graph=long, actions=ASKED).notes if "belong" in note]
+
+
+def test_a_file_name_that_is_not_utf_8(predictor, film, tmp_path):
+    video = os.fsdecode(os.fsencode(tmp_path) + b"/\xff\xfe.mp4")
+    shutil.copy(film, video)
+    answer = predictor(video, actions=ASKED, detector="random-tiny")
+    assert answer.graph.video == "\ufffd\ufffd" and answer.save_report(tmp_path / "report").is_file()
 
 
 def test_graph_is_mapped_by_name(graph):
@@ -253,6 +321,9 @@ def test_command(proda, folder, film, tmp_path):
     assert code == 2 and "'raise_cup'" in err and err.count("\n") == 1
     code, out, err = proda("predict", "--model", folder, "--graph", EXAMPLE, "--actions", "raise_cup", "--out", film)
     assert code == 2 and "expected a folder" in err
+    for command in (("train",), ("predict", "--model", folder, "--graph", EXAMPLE, "--actions", "raise_cup")):
+        code, out, err = proda(*command, "--device", "foo")
+        assert code == 2 and "found 'foo', expected a device of this machine" in err and err.count("\n") == 1
     code, out, err = proda("predict", "--model", tmp_path / "nowhere", "--graph", EXAMPLE, "--actions", "raise_cup")
     assert code == 2 and "vocabulary.json" in err
 

@@ -19,6 +19,7 @@ from proda_lib.datasets.store import GraphStore
 from proda_lib.errors import DataError
 from proda_lib.features.clip import ClipEncoder, add_features
 from proda_lib.features.video import read_frames
+from tests.predict_cases import write_film
 from tests.test_cli_data import proda  # noqa: F401
 
 TINY = "random-tiny"
@@ -135,6 +136,58 @@ def test_killed_in_the_middle_of_a_group(official, whole, tmp_path, monkeypatch,
     assert content(tmp_path / "train") == content(whole)
 
 
+@pytest.mark.parametrize("name", ["00000.safetensors", "00000.arrow"])
+def test_damage_on_the_disk_is_not_packed_as_if_it_were_sound(official, whole, tmp_path, monkeypatch, name):
+    monkeypatch.setattr(prepare, "GROUP", 2)
+    real, calls = ClipEncoder.encode, []
+
+    def interrupted(encoder, images):
+        calls.append(len(images))
+        if len(calls) == 2:
+            raise KeyboardInterrupt
+        return real(encoder, images)
+
+    monkeypatch.setattr(ClipEncoder, "encode", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        run(official, tmp_path)
+    path = tmp_path / "train.partial" / name
+    sound = path.read_bytes()
+    path.write_bytes(sound[:-3] + bytes([sound[-3] ^ 0x15]) + sound[-2:])
+    with pytest.raises(DataError, match=f"{path}: checksum"):
+        run(official, tmp_path)
+    assert len(calls) == 2 and not (tmp_path / "train").exists()
+    path.write_bytes(sound)
+    run(official, tmp_path)
+    assert content(tmp_path / "train") == content(whole)
+
+
+def test_a_kill_while_the_finished_parts_are_removed(official, whole, tmp_path, monkeypatch, groups_of_two):
+    def killed(folder, **options):
+        if Path(folder).name == "train.partial":
+            assert not (folder / "about.json").exists()
+            raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(prepare.shutil, "rmtree", killed)
+        with pytest.raises(KeyboardInterrupt):
+            run(official, tmp_path)
+    assert (tmp_path / "train.partial").exists()
+    run(official, tmp_path)
+    assert content(tmp_path / "train") == content(whole) and not (tmp_path / "train.partial").exists()
+
+
+def test_files_in_the_place_of_a_store_stay(official, tmp_path):
+    (tmp_path / "train").mkdir()
+    (tmp_path / "train" / "mine.txt").write_text("mine")
+    with pytest.raises(DataError, match="train: store: found other files"):
+        run(official, tmp_path)
+    assert (tmp_path / "train" / "mine.txt").read_text() == "mine"
+    (tmp_path / "file").touch()
+    for out in (tmp_path / "file", tmp_path / "file" / "inside", Path("/proc/nothing")):
+        with pytest.raises(DataError, match=f"{out}: stores: .*expected a folder"):
+            run(official, out)
+
+
 def test_broken_frames_are_named_and_what_is_finished_stays(official, whole, tmp_path, groups_of_two):
     frames = copy_frames(official, tmp_path)
     names = GraphStore(whole).videos
@@ -215,6 +268,45 @@ def test_dry_run_says_what_each_video_lacks(official, tmp_path, proda, monkeypat
         assert sum(line.startswith(f"train {name}: {words}") for line in lines) == 1
     assert f"1 of 4 missing, first {numbers[names[1]][2]:06d}.png" in out and "no such file" in out
     assert "4 videos lack something (annotation 1, frames 2, csv row 1)" in lines[-1]
+
+
+@pytest.mark.parametrize("rate", ["30", None, [30], 0, -1, float("nan"), float("inf")])
+def test_dry_run_reports_a_broken_rate_beside_a_video_file(official, tmp_path, rate):
+    ag = shutil.copytree(official / "ag", tmp_path / "ag")
+    video, numbers = next(iter(Files.find(ag, "train").frame_numbers().items()))
+    rates = pickle.loads((ag / "star_video_fps").read_bytes())
+    (ag / "star_video_fps").write_bytes(pickle.dumps({**rates, f"{video}.mp4": rate}, 2))
+    frames = copy_frames(official, tmp_path)
+    shutil.rmtree(frames / f"{video}.mp4")
+    write_film(frames / f"{video}.mp4")
+    (ready,) = check_charades(ag, frames, "train")
+    assert any("star_video_fps" in text for _, text in ready.missing[video]), ready
+
+
+def test_dry_run_looks_for_encoder_place_and_room(official, tmp_path, monkeypatch, proda):  # noqa: F811
+    def dry(out, features=TINY):
+        code, said, _ = proda("data", "prepare", "charades", "--annotations", official / "ag", "--frames-or-videos",
+                              official / "frames", "--features", features, "--out", out, "--split", "train",
+                              "--dry-run")  # fmt: skip
+        return code, said
+
+    assert dry(tmp_path / "a" / "b")[0] == 0 and not (tmp_path / "a").exists()
+    code, said = dry(tmp_path / "a", "nobody/no-such-model")
+    assert code == 1 and "train: nobody/no-such-model: CLIP weights: found" in said
+    (tmp_path / "file").touch()
+    for out in (tmp_path / "file", tmp_path / "file" / "inside", "/proc/nothing"):
+        code, said = dry(out)
+        assert code == 1 and f"train: {out}: stores: found" in said and "expected a folder that can be written" in said
+    (tmp_path / "out" / "train").mkdir(parents=True)
+    (tmp_path / "out" / "train" / "mine").touch()
+    code, said = dry(tmp_path / "out")
+    assert code == 1 and "found other files" in said
+    usage = shutil.disk_usage(tmp_path)
+    monkeypatch.setattr(shutil, "disk_usage", lambda place: usage._replace(free=1000))
+    code, said = dry(tmp_path / "a")
+    assert code == 1 and f"train: {tmp_path}: free space: found 0.00 GiB" in said and "1 other faults" in said
+    run(official, tmp_path / "a")
+    assert dry(tmp_path / "a")[0] == 0  # what is done needs no more room
 
 
 def test_dry_run_without_files(official, tmp_path):

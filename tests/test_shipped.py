@@ -10,7 +10,7 @@ import torch
 from make_shipped import main, make_shipped, model_card
 
 from proda_lib.datasets.world import VOCABULARY, WorldConfig, make_video
-from proda_lib.errors import CheckpointError, RecipeError
+from proda_lib.errors import CheckpointError, DataError, RecipeError
 from proda_lib.models import shipped
 from proda_lib.models.proda import ProDA
 from proda_lib.predict import Predictor
@@ -34,6 +34,53 @@ def test_load_refuses_broken_folders(tmp_path):
     (tmp_path / "record.json").write_text("{}")
     with pytest.raises(CheckpointError, match="record.json"):
         Predictor.load(tmp_path)
+
+
+RECORD = {"name": "world-proda-x", "recipe": vars(make_recipe("smoke")), "metrics": {}, "data": "world-1",
+          "videos": [{"train": 2, "test": 1}]}  # fmt: skip
+
+
+@pytest.mark.parametrize("place", [("name",), ("recipe",), ("metrics",), ("data",), ("videos",), ("videos", 0),
+                                   ("videos", 0, "train"), ("recipe", "seed"), ("recipe", "dataset"),
+                                   ("recipe", "absent_row"), ("recipe", "profile")])  # fmt: skip
+def test_a_damaged_record_is_named(tmp_path, place):
+    make_model().save_pretrained(tmp_path)
+    shipped.write_vocabulary(VOCABULARY, tmp_path)
+    (tmp_path / "record.json").write_text(json.dumps(RECORD))
+    assert "world-proda-x" in Predictor.load(tmp_path).about[0]
+    for odd in (None, 1.5, "\ud800", [[]], {}):
+        record = json.loads(json.dumps(RECORD))
+        parent = record
+        for key in place[:-1]:
+            parent = parent[key]
+        if isinstance(odd, type(parent[place[-1]])) and odd != "\ud800" and place != ("videos",):
+            continue
+        parent[place[-1]] = odd
+        (tmp_path / "record.json").write_text(json.dumps(record))
+        with pytest.raises(CheckpointError, match="record.json"):
+            Predictor.load(tmp_path)
+
+
+def test_weights_that_are_no_numbers_are_refused(tmp_path):
+    model = make_model()
+    shipped.write_vocabulary(VOCABULARY, tmp_path)
+    name, weight = sorted(model.named_parameters())[3]
+    for odd in (float("nan"), float("inf")):
+        with torch.no_grad():
+            weight.view(-1)[0] = odd
+        model.save_pretrained(tmp_path)
+        with pytest.raises(CheckpointError, match=f"model.safetensors: {name}: found NaN"):
+            Predictor.load(tmp_path)
+
+
+def test_an_answer_that_is_no_number_is_not_written(tmp_path):
+    model = make_model()
+    for weight in model.parameters():
+        weight.data.fill_(3e38)
+    answer = Predictor(model, VOCABULARY)(graph=make_video(WorldConfig(), 1), actions="raise_cup")
+    with pytest.raises(DataError, match="parsed.json: found .* expected an answer in finite numbers"):
+        answer.save_report(tmp_path / "report")
+    assert not (tmp_path / "report").exists()
 
 
 @pytest.fixture(scope="module")

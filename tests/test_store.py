@@ -146,6 +146,32 @@ def test_an_error_costs_the_open_shard_alone_and_the_rerun_ends_identical(tmp_pa
     assert content(tmp_path / "broken") == content(tmp_path / "whole")
 
 
+def test_files_that_are_not_the_stores_stay(tmp_path):
+    mine = {"000001.png", "1.txt", "00000.arrow.bak", "2024 notes.txt", "about.json.partial", "00001.png"}
+    for name in mine:
+        (tmp_path / name).write_text("mine")
+    for _ in range(2):
+        write_store(tmp_path, graphs(2), VOCABULARY)
+        assert mine <= {path.name for path in tmp_path.iterdir()}
+
+
+@pytest.mark.parametrize("kind", ["f8", ">f4"])
+def test_features_that_could_not_be_read_are_not_written(tmp_path, kind):
+    graph = make_graph(0, visual=4)
+    with StoreWriter(tmp_path, VOCABULARY) as writer:
+        with pytest.raises(DataError, match=f"features of frames: found {np.dtype(kind)}, expected float16 or float32"):
+            writer.add(dataclasses.replace(graph, frame_features=graph.frame_features.astype(kind)))
+        writer.add(graph)  # what was refused left nothing behind
+    assert_same(graph, GraphStore(tmp_path)[0])
+
+
+def test_a_place_that_is_no_folder(tmp_path):
+    (tmp_path / "file").touch()
+    for folder in (tmp_path / "file", tmp_path / "file" / "inside", "/proc/nothing"):
+        with pytest.raises(DataError, match=f"{folder}: store: .*expected a folder"):
+            write_store(folder, graphs(1), VOCABULARY)
+
+
 @pytest.mark.parametrize(("vocabulary", "about", "where"), [
     (dataclasses.replace(VOCABULARY, name="other"), {"a": 1}, "vocabulary"), (VOCABULARY, {"a": 2}, "about"),
 ])  # fmt: skip

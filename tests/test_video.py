@@ -58,6 +58,9 @@ FILES = {
     "bframes.avi": {"codec": "mpeg4", "options": {"bf": "2"}},
     "h264.avi": {},  # whose presentation times libav guesses wrong
     "b.mkv": {},
+    "mpeg1.mpg": {"codec": "mpeg1video"},
+    "mpeg2.vob": {"codec": "mpeg2video", "options": {"bf": "2"}},
+    "b.ts": {},
 }
 
 
@@ -165,6 +168,20 @@ def test_a_file_that_is_cut_off(tmp_path):
     assert "picture at 23.000 s" in fault(cut, times=[23.0]) or "sound video file" in fault(cut, times=[23.0])
 
 
+@pytest.mark.parametrize("name, codec", [("a.mkv", "libx264"), ("a.webm", "libvpx-vp9"), ("a.flv", "flv1"),
+                                         ("a.avi", "mpeg4")])  # fmt: skip
+def test_an_end_before_the_stated_one_is_told(tmp_path, name, codec):
+    options = {"deadline": "realtime", "cpu-used": "8"} if name == "a.webm" else {}
+    path = write(tmp_path / name, count=150, codec=codec, options=options)
+    assert probe(path).duration == pytest.approx(6.0, abs=0.1)
+    content = path.read_bytes()
+    path.write_bytes(content[: len(content) * 6 // 10])
+    with pytest.raises(DataError, match=f"{name}: file: found an end at .* expected a complete video file, of 6.00 s"):
+        probe(path)
+    assert cards(path, times=[1.0]) == [25]  # what is there is there
+    assert "picture at 5.800 s" in fault(path, times=[5.8])
+
+
 @pytest.mark.parametrize("name, codec", [("a.mp4", "libx264"), ("a.avi", "mpeg4")])
 def test_damage_is_told_from_where_it_is_to_the_next_key_frame(tmp_path, name, codec):
     path = write(tmp_path / name, count=200, gop=25, codec=codec)
@@ -214,6 +231,23 @@ def test_times_outside(tmp_path):
         read_frames(path, numbers=[1], rate=0.0)
     with pytest.raises(DataError, match="a video file has its own"):
         probe(path, rate=25.0)
+
+
+ODD = [float("nan"), float("inf"), -1.0, 1e300, 10**400, "a", "1", None, True, [1], 1j]
+
+
+def test_what_is_no_time_number_or_rate(tmp_path, folder):
+    for path in (write(tmp_path / "a.mp4", count=10), write(tmp_path / "a.mkv", count=10), folder):
+        given = {"rate": 10} if path is folder else {}
+        for odd in [*ODD, 1e12]:
+            assert "times: found " in fault(path, times=[0.3, odd], **given)
+        for odd in [*ODD, 1.5, 10**30]:
+            assert "numbers: found " in fault(path, numbers=[3, odd])
+        for odd in [*ODD[:7], True, [1], 0, 1e-300]:
+            assert "rate: found " in fault(path, numbers=[3], rate=odd)
+        assert "9999999" in fault(path, numbers=[9_999_999]) or path is not folder
+        assert len(read_frames(path, numbers=[np.int64(3), np.float32(3)], **given)) == 2
+    assert "picture at " in fault(tmp_path / "a.mp4", numbers=[9_999_999], rate=0.001)
 
 
 @pytest.fixture

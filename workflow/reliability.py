@@ -32,7 +32,7 @@ from stress.readers import READERS  # noqa: E402
 
 PART = 250  #: inputs that one call feeds
 #: Kills by kind of work; together the 50 of the record.
-MOMENTS = {"training": 20, "packed store": 15, "feature extraction": 15}
+MOMENTS = {"training": 20, "packed store": 10, "feature extraction": 10, "extraction into a finished store": 10}
 
 
 def hostile() -> dict[str, dict]:

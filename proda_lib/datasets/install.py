@@ -9,6 +9,7 @@ from __future__ import annotations
 import http.client
 import json
 import os
+import reprlib
 import stat
 import struct
 import tempfile
@@ -28,13 +29,15 @@ from proda_lib.datasets.charades import read_charades, read_classes
 from proda_lib.datasets.official import CHARADES_CLASSES, CHARADES_CSVS, SPLITS, Files, charades_folder
 from proda_lib.datasets.report import Report
 from proda_lib.errors import DataError, DataErrors
-from proda_lib.files import replace_folder, sha256
+from proda_lib.files import NO_ROOM, make_folder, replace_folder, sha256, write_atomically
 from proda_lib.paths import data_root
 
 CHECKSUMS = Path(__file__).with_name("checksums.json")  #: {data set: {archive: SHA-256}} of the known releases
 MARKER = ".source.json"  #: left in each installed folder: name and checksum of the archive it came from
 MAX_BYTES = 2 * 2**30  #: largest download and largest unpacked size; CAD-120 is 2.3 MB, unpacked 55 MB
 MAX_FILES = 10_000  #: CAD-120 has 134
+MAX_FOLDERS = 1_000  #: CAD-120 has 50
+MAX_DEPTH = 32  #: folders inside each other; CAD-120 has 4
 MAX_RATIO = 200  #: unpacked size over size of the archive, beyond 64 MiB; CAD-120's is 24
 _SMALL = 64 * 2**20
 _CHUNK = 1 << 20
@@ -75,7 +78,7 @@ def add_dataset(
         raise DataError("proda data add", "name", repr(name), f"one of {', '.join(ARCHIVES)}; data/README.md tells "
                         "where to put the files of the other data sets")  # fmt: skip
     root = data_root() if root is None else Path(root)
-    root.mkdir(parents=True, exist_ok=True)
+    make_folder(root, "data sets")
     target = root / name
     installed = installed_checksum(target)
     with tempfile.TemporaryDirectory(prefix=f".{name}-", dir=root) as scratch:
@@ -92,7 +95,8 @@ def add_dataset(
         files = _unpack(archive, unpacked)
         if errors := ARCHIVES[name](unpacked).errors:
             raise DataErrors(errors)
-        (unpacked / MARKER).write_text(json.dumps({"archive": archive.name, "sha256": digest}, indent=2) + "\n")
+        marker = json.dumps({"archive": archive.name, "sha256": digest}, indent=2) + "\n"
+        write_atomically(unpacked / MARKER, lambda path: path.write_text(marker))
         replace_folder(unpacked, target)
     say(f"{name}: {files} files in {target}")
     return target
@@ -188,6 +192,7 @@ def _fetch(source: str, scratch: Path) -> Path:
             if expected and file.tell() != expected:
                 raise DataError(source, "download", f"{file.tell()} bytes", f"{expected} bytes; try again")
     except (OSError, http.client.HTTPException) as error:
+        _refuse_full_disk(error, path)
         raise DataError(source, "download", f"{type(error).__name__}: {error}", "an archive at this address") from error
     return path
 
@@ -225,6 +230,9 @@ def _unpack(archive: Path, target: Path) -> int:
                 raise DataError(archive, "members", len(members), f"at most {MAX_FILES}")
             for member in members:
                 _refuse_hostile(archive, member)
+            folders = {folder for member in members for folder in PurePosixPath(member.filename).parents}
+            if len(folders) > MAX_FOLDERS:
+                raise DataError(archive, "folders", len(folders), f"at most {MAX_FOLDERS}")
             room, files = min(MAX_BYTES, max(_SMALL, MAX_RATIO * archive.stat().st_size)), 0
             if (claimed := sum(member.file_size for member in members)) > room:
                 raise DataError(f"{archive}, unpacked", "size", f"{claimed} bytes", f"at most {room} bytes")
@@ -244,14 +252,24 @@ def _unpack(archive: Path, target: Path) -> int:
     except DataError:
         raise
     except (zipfile.BadZipFile, zlib.error, struct.error, EOFError, OSError, RuntimeError, ValueError) as error:
+        _refuse_full_disk(error, target)
         raise DataError(archive, "file", f"{type(error).__name__}: {error}", "an undamaged zip file") from error
+
+
+def _refuse_full_disk(error: Exception, path: Path) -> None:
+    """An error that is the disk's fault, and not that of what is read."""
+    if isinstance(error, OSError) and error.errno in NO_ROOM:
+        raise DataError(path, "writing", error.strerror, "room on the disk") from error
 
 
 def _refuse_hostile(archive: Path, member: zipfile.ZipInfo) -> None:
     name, mode = member.filename, member.external_attr >> 16
     parts = PurePosixPath(name).parts
     if not parts or name.startswith("/") or ".." in parts or "\\" in name or ":" in name or "\0" in name:
-        raise DataError(archive, "member", repr(name), "a path inside the archive")
+        raise DataError(archive, "member", reprlib.repr(name), "a path inside the archive")
+    if (depth := len(parts) - (not member.is_dir())) > MAX_DEPTH:
+        found = f"{depth} folders inside each other"
+        raise DataError(archive, f"member {reprlib.repr(name)}", found, f"at most {MAX_DEPTH}")
     if stat.S_IFMT(mode) not in (0, stat.S_IFREG, stat.S_IFDIR):
         raise DataError(archive, f"member {name}", "a link or special file", "plain files and folders")
     if member.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):  # LZMA takes the memory it asks for

@@ -25,12 +25,15 @@ import functools
 import json
 import os
 import reprlib
+from collections import Counter
+from collections.abc import Iterator
 from importlib.resources import files
 from pathlib import Path
 
 import numpy as np
 from jsonschema import Draft202012Validator
 from jsonschema.exceptions import ValidationError
+from jsonschema.validators import extend
 
 from proda_lib.datasets import cad120_files, charades, world_actions
 from proda_lib.datasets.action_genome import action_genome_vocabulary
@@ -75,6 +78,12 @@ def check_own(path: str | os.PathLike) -> Report:
     report = Report(collect=True)
     _read(Path(path), report)
     return report
+
+
+def frame_size(path: str | os.PathLike) -> tuple[float, float] | None:
+    """Width and height in pixels that a sound file states for its frames, if it does."""
+    size = json.loads(Path(path).read_bytes().decode("utf-8-sig")).get("size")
+    return None if size is None else tuple(size)
 
 
 def write_own(graph: SceneGraph, path: str | os.PathLike) -> None:
@@ -147,7 +156,7 @@ def _read(path: Path, report: Report) -> SceneGraph | None:
         vocabulary = Vocabulary(vocabulary.get("name", data["video"]), **lists)
     else:
         vocabulary = named_vocabulary(vocabulary)
-    fields = Content(path, data, vocabulary, report).fields()
+    fields = Content(path, data, vocabulary, report, path.stat().st_size).fields()
     if len(report.errors) > before:
         return None
     try:
@@ -163,8 +172,8 @@ def _parse(path: Path, report: Report) -> object:
     def once(pairs: list[tuple[str, object]]) -> dict:
         found = dict(pairs)
         if len(found) < len(pairs):
-            keys = [key for key, _ in pairs]
-            raise ValueError(f"the key {next(k for k in keys if keys.count(k) > 1)!r} twice in one object")
+            (key, _), *_ = Counter(key for key, _ in pairs).most_common(1)
+            raise ValueError(f"the key {reprlib.repr(key)} twice in one object")
         return found
 
     def refuse(name: str) -> None:
@@ -184,9 +193,16 @@ def _parse(path: Path, report: Report) -> object:
         report.fault(path, "file", error, "JSON")
 
 
+def _unique(validator: object, unique: bool, found: object, schema: dict) -> Iterator[ValidationError]:
+    """ "uniqueItems" in linear time: lists of texts alone, since the schema's lists hold nothing else."""
+    if isinstance(found, list) and all(isinstance(item, str) for item in found) and len(set(found)) < len(found):
+        yield ValidationError("repeated")
+
+
 @functools.cache
 def _validator() -> Draft202012Validator:
-    return Draft202012Validator(json.loads((files("proda_lib.datasets") / "own_schema.json").read_text("utf-8")))
+    schema = json.loads((files("proda_lib.datasets") / "own_schema.json").read_text("utf-8"))
+    return extend(Draft202012Validator, {"uniqueItems": _unique})(schema)
 
 
 def _well_formed(path: Path, data: object, report: Report) -> bool:

@@ -8,11 +8,14 @@ from pathlib import Path
 import numpy as np
 
 from proda_lib.datasets.report import Report
-from proda_lib.names import nearest_names
+from proda_lib.names import brief, nearest_names
 from proda_lib.vocabulary import Vocabulary
 
-#: Numbers in the arrays of one graph at most; more would not fit into memory.
-MAX_NUMBERS = 2**30
+#: Numbers in the arrays of one graph at most: so many, or so many for each byte of the file. A frame that lists what
+#: is in it takes more than a byte for a number; what is said of few objects of many, or without relations, less.
+MAX_NUMBERS, EXPANSION = 2**22, 16
+#: So many unknown names get their nearest ones; to find these takes as long as there are names to choose from.
+MAX_NEAREST = 10
 
 
 class Content:
@@ -20,10 +23,11 @@ class Content:
 
     Args:
         path: the file, for messages. ``data``: what is in it, valid by the schema.
-        vocabulary: of the file. ``report``: where faults go.
+        vocabulary: of the file. ``report``: where faults go. ``size``: bytes of the file, which bound the arrays.
     """
 
-    def __init__(self, path: Path, data: dict, vocabulary: Vocabulary, report: Report):
+    def __init__(self, path: Path, data: dict, vocabulary: Vocabulary, report: Report, size: int):
+        self.most = max(MAX_NUMBERS, EXPANSION * size)
         self.path, self.data, self.vocabulary, self.report = path, data, vocabulary, report
         self.classes: dict[str | int, int] = {}  # id → class, in the order of the slots
         self.numbers = {key: {name: i for i, name in enumerate(getattr(vocabulary, key))}
@@ -49,9 +53,9 @@ class Content:
         scene = self._number("scene", self.data["scene"], "scenes") if "scene" in self.data else -1
         pairs = sorted({(a, b) for _, a, b, _ in links})
         T, M, E, R = len(times), len(slots), 2 * len(pairs), len(self.vocabulary.relations)
-        if T * (4 * M + E * max(R, 1)) > MAX_NUMBERS:
+        if T * (4 * M + E * max(R, 1)) > self.most:
             found = f"{T} frames, {M} objects and {E} edges with {R} relations"
-            self.fault("frames", found, f"at most {MAX_NUMBERS} numbers in all")
+            self.fault("frames", found, f"at most {self.most} numbers in all")
         if len(self.report.errors) > before:
             return None
         boxes, present, relations = np.zeros((T, M, 4)), np.zeros((T, M), bool), np.zeros((T, E, R), bool)
@@ -77,8 +81,9 @@ class Content:
     def _number(self, where: str, name: str, kind: str) -> int:
         """Number of a name in the vocabulary; -1 after a fault."""
         if name not in self.numbers[kind]:
-            near = nearest_names(name, getattr(self.vocabulary, kind))
-            self.fault(where, repr(name), f"one of the {kind} of {self.vocabulary.name!r}: {near}")
+            names, few = getattr(self.vocabulary, kind), len(self.report.errors) < MAX_NEAREST
+            near = nearest_names(name, names) if few else f"{len(names)} in all"
+            self.fault(where, brief(name), f"one of the {kind} of {brief(self.vocabulary.name)}: {near}")
         return self.numbers[kind].get(name, -1)
 
     def _slots(self) -> dict[str | int, int]:
@@ -86,19 +91,19 @@ class Content:
         listed = "slots" in self.data
         for k, slot in enumerate(self.data.get("slots", [])):
             if slot["id"] in self.classes:
-                self.fault(f"slots[{k}].id", f"{slot['id']!r} again", "each id once")
+                self.fault(f"slots[{k}].id", f"{brief(slot['id'])} again", "each id once")
             self.classes[slot["id"]] = self._number(f"slots[{k}].class", slot["class"], "objects")
         for t, frame in enumerate(self.data["frames"]):
             for i, node in enumerate(frame["nodes"]):
                 where = f"frames[{t}].nodes[{i}]"
                 own = self._number(f"{where}.class", node["class"], "objects")
                 if listed and node["id"] not in self.classes:
-                    self.fault(f"{where}.id", repr(node["id"]), "an id that is listed in 'slots'")
+                    self.fault(f"{where}.id", brief(node["id"]), "an id that is listed in 'slots'")
                 if (first := self.classes.setdefault(node["id"], own)) == -1:  # its name was unknown
                     self.classes[node["id"]] = own
                 elif own not in (first, -1):
-                    other = self.vocabulary.objects[first]
-                    self.fault(f"{where}.class", f"{node['class']!r}", f"{other!r}, as elsewhere for {node['id']!r}")
+                    expected = f"{brief(self.vocabulary.objects[first])}, as elsewhere for {brief(node['id'])}"
+                    self.fault(f"{where}.class", brief(node["class"]), expected)
         ids = list(self.classes) if listed else sorted(self.classes, key=lambda i: self.classes[i] != 0)
         return {i: slot for slot, i in enumerate(ids)}
 
@@ -119,7 +124,7 @@ class Content:
         for i, node in enumerate(nodes):
             where, box = f"frames[{t}].nodes[{i}]", np.array([float(x) for x in node["box"]]) / size
             if node["id"] in boxes:
-                self.fault(f"{where}.id", f"{node['id']!r} again", "each id once in a frame")
+                self.fault(f"{where}.id", f"{brief(node['id'])} again", "each id once in a frame")
             if (box > 1).any():
                 self.fault(f"{where}.box", node["box"], f"{unit}, 0..{size[0]:g} and 0..{size[1]:g}")
             elif not (box[:2] < box[2:]).all():
@@ -135,9 +140,9 @@ class Content:
                        enumerate(relation["names"])]  # fmt: skip
             absent = [key for key, end in zip(("from", "to"), ends, strict=True) if end not in there]
             for key in absent:
-                self.fault(f"{where}.{key}", repr(relation[key]), "the id of a node of the same frame")
+                self.fault(f"{where}.{key}", brief(relation[key]), "the id of a node of the same frame")
             if ends[0] == ends[1]:
-                self.fault(where, f"from {ends[0]!r} to itself", "two different objects")
+                self.fault(where, f"from {brief(ends[0])} to itself", "two different objects")
             elif not absent:
                 links.append((t, *sorted(slots[end] for end in ends), numbers))
         return links

@@ -26,13 +26,13 @@ from typing import Any
 from tqdm import tqdm
 
 from proda_lib.datasets.official import Files
-from proda_lib.datasets.prepare_files import check_charades, parts_of
+from proda_lib.datasets.prepare_files import check_charades, parts_of, refuse_other_files
 from proda_lib.datasets.store import GraphStore, StoreWriter
 from proda_lib.errors import DataError
 from proda_lib.features.clip import BATCH, ClipEncoder, ahead, pictures_of, with_features
 from proda_lib.features.film import Picture
 from proda_lib.features.video import read_frames
-from proda_lib.files import replace_folder, write_atomically
+from proda_lib.files import make_folder, replace_folder, write_atomically
 from proda_lib.graph import SceneGraph
 
 __all__ = ["check_charades", "prepare_charades"]
@@ -62,8 +62,12 @@ def prepare_charades(
 
     Raises:
         DataError: a file is missing or broken (the message names it; what was finished before is kept, and a second
-            call goes on); the store was begun with another encoder, other annotations or other versions.
+            call goes on); the store was begun with another encoder, other annotations or other versions, or was
+            damaged since; ``out`` cannot be written, or has other files where a store is to be.
     """
+    for part in parts_of(split):
+        refuse_other_files(Path(out) / part)
+    make_folder(Path(out), "stores")
     encoder, stores = ClipEncoder.load(features, device, allow_download), {}
     for part in parts_of(split):
         files = Files.find(annotations, (part,))
@@ -87,7 +91,10 @@ def _prepare_split(
     stores = [store for store in (_begun(folder, about), _begun(partial, about)) if store is not None]
     there = {video for store in stores for video in store.videos}
     if stores and stores[0].folder == folder and there.issuperset(graph.video for graph in graphs):
+        _remove(partial)  # of a run that was killed when all else was done
         return {}
+    for store in stores:
+        _verify(store)  # before hours are spent, and again before it is copied
     skipped: dict[str, str] = {}
     encoded = _encoded(graphs, there, files, frames, encoder, skipped if skip_broken else None)
     with StoreWriter(partial, graphs[0].vocabulary, about) as store:
@@ -109,7 +116,7 @@ def _prepare_split(
         if len(skipped) == len(graphs):
             raise DataError(frames, split, "no video with sound frames", "at least one")
         _pack(folder, partial, graphs, about, skipped)
-    shutil.rmtree(partial)
+    _remove(partial)
     return skipped
 
 
@@ -118,6 +125,8 @@ def _pack(
 ) -> None:
     """Put the videos of both stores in the order of the annotations into a new one, which takes the final name."""
     stores = [GraphStore(path) for path in (folder, partial) if (path / "about.json").exists()]
+    for store in stores:
+        _verify(store)
     places = {video: (store, index) for store in stores for index, video in enumerate(store.videos)}
     with tempfile.TemporaryDirectory(prefix=f".{folder.name}-", dir=folder.parent) as scratch:
         new = Path(scratch) / "new"
@@ -127,6 +136,21 @@ def _pack(
         if skipped:
             write_atomically(new / SKIPPED, lambda path: path.write_text(json.dumps(skipped, indent=1) + "\n", "utf-8"))
         replace_folder(new, folder)
+
+
+def _remove(partial: Path) -> None:
+    """Remove a store; its list first, so that a kill leaves no store that lacks some of its files."""
+    (partial / "about.json").unlink(missing_ok=True)
+    shutil.rmtree(partial, ignore_errors=True)
+
+
+def _verify(store: GraphStore) -> None:
+    """Copying gives new checksums, so that nobody would ever see what was damaged before."""
+    try:
+        store.verify()
+    except DataError as error:
+        expected = f"{error.expected}, as written; remove {store.folder} and start again"
+        raise DataError(error.source, error.where, error.found, expected) from error
 
 
 def _encoded(

@@ -35,6 +35,7 @@ from proda_lib.datasets.store_files import (
     ABOUT,
     FORMAT,
     KINDS,
+    OWN_FILE,
     SCHEMA,
     feature_layout,
     fields_of_row,
@@ -47,7 +48,7 @@ from proda_lib.datasets.store_files import (
 )
 from proda_lib.datasets.stored_features import StoredFeatures
 from proda_lib.errors import DataError
-from proda_lib.files import sha256, write_atomically
+from proda_lib.files import make_folder, sha256, write_atomically
 from proda_lib.graph import SceneGraph
 from proda_lib.vocabulary import Vocabulary
 
@@ -68,8 +69,9 @@ class StoreWriter:
         about: what the features are (encoder, checksums and so on), as JSON values; kept, and compared on append.
 
     Raises:
-        DataError: another process is writing; the store is damaged; it has another vocabulary or another ``about``; a
-            video is there already, has another vocabulary, or has features of another width or type than the others.
+        DataError: another process is writing; the folder cannot be written; the store is damaged; it has another
+            vocabulary or another ``about``; a video is there already, has another vocabulary, or has features that are
+            neither float16 nor float32, or of another width or type than the others.
     """
 
     def __init__(self, folder: str | os.PathLike, vocabulary: Vocabulary, about: dict[str, Any] | None = None):
@@ -77,12 +79,14 @@ class StoreWriter:
         self._rows: list[dict] = []
         self._features: list[dict[str, np.ndarray]] = []
         self._bytes = 0
-        self.folder.mkdir(parents=True, exist_ok=True)
+        make_folder(self.folder, "store")
         self._lock = filelock.FileLock(self.folder / ".lock")
         try:
             self._lock.acquire(timeout=0)
         except filelock.Timeout as error:
             raise DataError(self.folder, "store", "another process that writes", "one writer at a time") from error
+        except OSError as error:
+            raise DataError(self.folder, "store", error.strerror, "a folder that can be written") from error
         try:
             self.videos: set[str] = set()  #: names of the videos that are there
             self._manifest = self._continue(json.loads(json.dumps(about or {})))
@@ -103,8 +107,8 @@ class StoreWriter:
         else:
             shards, kinds = [], {}
         listed = {f"{shard['name']}.{kind}" for shard in shards for kind in KINDS}
-        for path in [*self.folder.glob("[0-9]*.*"), *self.folder.glob(f"{ABOUT}.partial*")]:
-            if path.name not in listed:
+        for path in self.folder.iterdir():
+            if OWN_FILE.fullmatch(path.name) and path.name not in listed and path.name != ABOUT:
                 path.unlink()
         return {"format": FORMAT, "about": about, "features": kinds or None, "shards": shards}
 
@@ -125,6 +129,9 @@ class StoreWriter:
         if graph.video in self.videos:
             raise DataError(graph.video, "video", "a video of the store", "a video that is not in the store yet")
         features = _packed_features(graph)
+        for name, rows in features.items():
+            if rows is not None and rows.dtype not in (np.float16, np.float32):
+                raise DataError(graph.video, f"features of {name}", rows.dtype, "float16 or float32")
         kinds = {name: None if rows is None else f"{rows.dtype} x {rows.shape[1]}" for name, rows in features.items()}
         expected = self._manifest["features"] or kinds
         if kinds != expected:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import mmap
+import re
 import struct
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,8 @@ from proda_lib.vocabulary import Vocabulary
 FORMAT = 1
 ABOUT = "about.json"
 KINDS = ("arrow", "safetensors")
+#: Names of what a store writes, finished or not; all else in its folder is somebody else's.
+OWN_FILE = re.compile(rf"({re.escape(ABOUT)}|[0-9]{{5}}\.({'|'.join(KINDS)}))(\.partial[0-9]+)?")
 
 _INTS, _FLOATS = pa.list_(pa.int64()), pa.list_(pa.float64())
 #: One row a video. ``present``, ``relations`` and ``carriers`` are packed bits, (T, M), (T, E, R) and (T, E, K); boxes

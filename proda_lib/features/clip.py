@@ -19,9 +19,10 @@ import numpy as np
 import torch
 from jaxtyping import Float
 
+from proda_lib.devices import checked_device
 from proda_lib.errors import DataError
 from proda_lib.features.film import Picture
-from proda_lib.features.pretrained import checked_device, load_pretrained
+from proda_lib.features.pretrained import load_pretrained
 from proda_lib.graph import SceneGraph
 
 Item, Result = TypeVar("Item"), TypeVar("Result")

@@ -13,6 +13,7 @@ from proda_lib.errors import DataError
 
 TOLERANCE = 1e-6  #: seconds by which a time may miss a picture's own time and still mean it
 STEPS_BACK = (0.0, 1.0, 4.0, 16.0)  #: seconds by which to seek earlier when a file's index led too far
+CUT_OFF = 1.0  #: seconds by which a file's packets may end before the time that it states
 NO_INDEX = 2.0  #: seconds from which seeking beats decoding on, where a file has no index of its key frames
 
 Picture = UInt8[np.ndarray, "H W 3"]
@@ -83,17 +84,36 @@ class Film:
             self.sound &= not self.shown.is_corrupt
 
     def stamps(self) -> list[int]:
-        """Times of all pictures as the packets state them, not decoded; ends the use of this object."""
-        self.container.seek(0)
-        packets = [p.pts if p.pts is not None else p.dts for p in self.container.demux(self.stream)]
-        return [stamp for stamp in packets if stamp is not None]
+        """Times of all pictures as the packets state them, not decoded; ends the use of this object.
+
+        Raises:
+            DataError: the packets of all streams end well before the time that the file states: it is cut off.
+        """
+        stamps, end = [], 0.0
+        try:
+            self.container.seek(0)
+            for packet in self.container.demux():
+                if (stamp := packet.dts if packet.pts is None else packet.pts) is not None:
+                    end = max(end, float((stamp + (packet.duration or 0)) * packet.time_base))
+                    stamps += [stamp] if packet.stream_index == self.stream.index else []
+        except self.broken as error:
+            raise DataError(self.path, "video stream", said(error), "a complete video file") from error
+        stated = (self.container.duration or 0) / 1e6
+        if end < stated - CUT_OFF:
+            raise DataError(self.path, "file", f"an end at {end:.2f} s", f"a complete video file, of {stated:.2f} s")
+        return stamps
 
     def _seconds(self, stamp: int) -> float:
         return float((stamp - self.first) * self.stream.time_base)
 
+    @property
+    def _seeks(self) -> bool:
+        """Whether pictures have their own times after seeking; in MPEG program streams, not every packet has one."""
+        return self.container.format.name != "mpeg"
+
     def _seek_is_less(self, wanted: int) -> bool:
         """Whether a key frame lies between the next picture and the wanted one."""
-        if self.coming is None or wanted <= self.coming.pts:
+        if not self._seeks or self.coming is None or wanted <= self.coming.pts:
             return False
         entries = self.stream.index_entries
         if not len(entries):
@@ -103,7 +123,7 @@ class Film:
 
     def _seek(self, wanted: int) -> None:
         """Go to a key frame not later than ``wanted``; what follows a later one is not what a player shows there."""
-        for back in STEPS_BACK:
+        for back in STEPS_BACK if self._seeks else ():
             target = wanted - round(back / self.stream.time_base)
             if target <= self.first:
                 break

@@ -11,19 +11,6 @@ import torch
 from proda_lib.errors import DataError
 
 
-def checked_device(device: torch.device | str, what: str) -> torch.device:
-    """The device, tried; ``what`` is to run on it.
-
-    Raises:
-        DataError: this machine has no such device.
-    """
-    try:
-        return torch.empty(0, device=device).device
-    except (RuntimeError, AssertionError) as error:  # PyTorch without CUDA asserts
-        expected = "a device of this machine: cpu, or cuda with a GPU"
-        raise DataError(what, "device", f"{device}: {error}", expected) from error
-
-
 def load_pretrained(
     name: str | os.PathLike, model_class: Any, processor_class: Any, what: str, kind: str, allow_download: bool,
     **processor_options: Any,

@@ -12,7 +12,7 @@ Conventions, for files and folders alike:
 
 from __future__ import annotations
 
-import math
+import numbers as numbers_of_python
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -21,8 +21,10 @@ from pathlib import Path
 import numpy as np
 
 from proda_lib.errors import DataError
-from proda_lib.features.film import TOLERANCE, Film, Picture, said, upright
+from proda_lib.features.film import CUT_OFF, TOLERANCE, Film, Picture, said, upright
+from proda_lib.names import brief
 
+LARGEST = 1e7  #: seconds, frame number and rate at most; what is above means nothing and does not fit a time base
 SUFFIXES = (".png", ".jpg", ".jpeg")  #: of the pictures in a folder
 
 
@@ -66,11 +68,14 @@ def probe(path: str | os.PathLike, rate: float | None = None) -> VideoInfo:
     with Film(path) as film:
         height, width = upright(film.shown).shape[:2]
         count, step = film.stream.frames, film.frame_time
-        duration = film.stream.duration * film.stream.time_base if film.stream.duration else None
+        duration = film.stream.duration * film.stream.time_base if film.stream.duration else 0
         if not count or not duration:
             stamps = film.stamps()
             count = count or len(stamps)
-            duration = duration or (max(stamps) - min(stamps)) * film.stream.time_base + step
+            duration = max(duration, (max(stamps) - min(stamps)) * film.stream.time_base + step)
+        elif count * step > duration + CUT_OFF:
+            found, stated = f"an end at {float(duration):.2f} s", f"{float(count * step):.2f} s"
+            raise DataError(path, "file", found, f"a complete video file, of {stated}")
         return VideoInfo(path, width, height, float(1 / step), float(duration), count)
 
 
@@ -100,12 +105,13 @@ def read_frames(
         raise DataError(path, "rate", rate, "no rate: a video file has its own times")
     if rate is not None or (path.is_dir() and times is not None):
         rate = _checked_rate(path, rate)
+    first = 0 if path.is_dir() else 1
     for number in () if numbers is None else numbers:
-        if number != int(number) or number < (0 if path.is_dir() else 1):
-            raise DataError(path, "numbers", number, "whole frame numbers, counted from 1")
+        if not (_is_number(number) and first <= number <= LARGEST and number == int(number)):
+            raise DataError(path, "numbers", brief(number), "whole frame numbers, counted from 1")
     for time in () if times is None else times:
-        if not (math.isfinite(time) and time >= 0):
-            raise DataError(path, "times", time, "finite seconds from 0 on")
+        if not (_is_number(time) and 0 <= time <= LARGEST):
+            raise DataError(path, "times", brief(time), "finite seconds from 0 on")
     return (_from_folder if path.is_dir() else _from_file)(path, times, numbers, rate)
 
 
@@ -153,7 +159,7 @@ def _from_file(
     with Film(path) as film:
         if times is None:
             rate = rate or float(1 / film.frame_time)
-            times = [(number - 0.5) / rate for number in numbers]
+            times = [min((number - 0.5) / rate, LARGEST) for number in numbers]
         pictures: dict[float, Picture] = {}
         last = None
         for time in sorted(set(times)):
@@ -179,6 +185,12 @@ def _first(files: dict[int, Path]) -> int:
 
 
 def _checked_rate(path: Path, rate: float | None) -> float:
-    if rate is None or not (math.isfinite(rate) and rate > 0):
-        raise DataError(path, "rate", "none" if rate is None else rate, "a positive number of frames per second")
+    if not (_is_number(rate) and 1 / LARGEST <= rate <= LARGEST):
+        found = "none" if rate is None else brief(rate)
+        raise DataError(path, "rate", found, "a positive number of frames per second")
     return float(rate)
+
+
+def _is_number(value: object) -> bool:
+    """Whether it is a real number, of Python or NumPy; NaN passes, and is in no range."""
+    return isinstance(value, numbers_of_python.Real) and not isinstance(value, bool)

@@ -13,6 +13,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save
 from torch import nn
 
+from proda_lib.devices import checked_device
 from proda_lib.errors import CheckpointError, RecipeError
 from proda_lib.files import write_atomically
 from proda_lib.models.config import ModelConfig
@@ -37,7 +38,9 @@ class SavedModel(nn.Module):
         """Load a model saved by :meth:`save_pretrained`, in evaluation mode.
 
         Raises:
-            CheckpointError: a file is missing, damaged, of another model class, or does not fit the config.
+            DataError: this machine has no such device.
+            CheckpointError: a file is missing, damaged, of another model class, or does not fit the config; or a weight
+                is no finite number.
         """
         folder = Path(folder)
         try:
@@ -50,6 +53,10 @@ class SavedModel(nn.Module):
             weights = load_file(folder / "model.safetensors")
         except (OSError, SafetensorError) as error:
             raise CheckpointError(f"{folder / 'model.safetensors'}: {error}") from error
+        for name, tensor in weights.items():
+            if tensor.is_floating_point() and not tensor.float().isfinite().all():
+                found = f"{name}: found NaN or infinity, expected finite numbers"
+                raise CheckpointError(f"{folder / 'model.safetensors'}: {found}")
         try:
             settings = ModelConfig(**config)
             if settings.layers * settings.depth > len(weights):
@@ -67,4 +74,4 @@ class SavedModel(nn.Module):
             raise CheckpointError(f"{folder / 'model.safetensors'}: {' '.join(lines[:3])}{more}") from error
         model = cls(settings)  # of the size of the file
         model.load_state_dict(weights, assign=True)  # the precision of the file
-        return model.to(device).eval()
+        return model.to(checked_device(device, str(folder))).eval()

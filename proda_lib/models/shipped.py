@@ -14,6 +14,7 @@ import dataclasses
 import json
 import os
 from pathlib import Path
+from typing import Any
 
 from proda_lib.errors import CheckpointError
 from proda_lib.files import sha256, write_atomically
@@ -54,7 +55,14 @@ def read_vocabulary(folder: str | os.PathLike) -> Vocabulary:
     """
     path = Path(folder) / "vocabulary.json"
     try:
-        return Vocabulary.from_json(json.loads(path.read_text(encoding="utf-8")))
+        return Vocabulary.from_json(read_json(path))
     except (OSError, ValueError, RecursionError) as error:
         expected = "expected the vocabulary beside the model, as write_vocabulary writes it"
         raise CheckpointError(f"{path}: {type(error).__name__}: {error}; {expected}") from error
+
+
+def read_json(path: Path) -> Any:
+    """What is in a file. Half a character, which JSON can hold and no report can, is a ``ValueError`` too."""
+    data = json.loads(path.read_text(encoding="utf-8"))
+    json.dumps(data, ensure_ascii=False).encode()
+    return data

@@ -18,7 +18,7 @@ from proda_lib.errors import DataError
 from proda_lib.evaluation.explain import Answer
 from proda_lib.evaluation.localization import found_segments
 from proda_lib.features.film import Picture
-from proda_lib.files import write_atomically
+from proda_lib.files import make_folder, write_atomically
 from proda_lib.graph import SceneGraph
 from proda_lib.nn.readout import localization_score
 from proda_lib.plotting.graphs import slot_names
@@ -151,16 +151,17 @@ class Prediction:
         ``graph.json``, to which relations can be added by hand for a second try. Returns the path of the report.
 
         Raises:
-            DataError: the folder cannot be made or written.
+            DataError: the folder cannot be made or written; or the model's answer is no finite number.
         """
         folder = Path(folder)
         try:
-            folder.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise DataError(folder, "report", error.strerror or error, "a folder, or a name for one") from error
+            parsed = json.dumps(self.parsed, indent=1, allow_nan=False) + "\n"
+        except ValueError as error:
+            raise DataError(folder, "parsed.json", error, "an answer in finite numbers; is the model sound?") from error
+        make_folder(folder, "report")
         texts = {"scores.csv": self.scores.to_csv(float_format="%.6f"),
                  "frame_weights.csv": self.frame_weights.to_csv(float_format="%.6f"),
-                 "parsed.json": json.dumps(self.parsed, indent=1) + "\n", "report.html": self.html()}  # fmt: skip
+                 "parsed.json": parsed, "report.html": self.html()}  # fmt: skip
         if self.detected:
             write_own(self.graph, folder / "graph.json")
         for name, text in texts.items():

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import numpy as np
 
-from proda_lib.datasets.own import read_own
+from proda_lib.datasets.own import frame_size, read_own
 from proda_lib.errors import DataError
 from proda_lib.features.clip import ClipEncoder, add_features
 from proda_lib.features.detect import Detector, to_vocabulary
@@ -25,6 +25,8 @@ from proda_lib.names import nearest_names
 from proda_lib.plotting.style import readable
 from proda_lib.vocabulary import Vocabulary
 
+#: Seconds by which a graph and its video may differ in length without a note.
+SLACK = 0.5
 NO_RELATIONS = (
     "No edge of this graph has a relation. The model reads relations only through edges, so that most of what it was "
     "trained to read is missing here: only classes, boxes and when objects are there are left."
@@ -32,10 +34,41 @@ NO_RELATIONS = (
 
 
 def read_graph(source: SceneGraph | str | os.PathLike) -> SceneGraph:
-    """A graph as it is, or from a file: ``.safetensors`` of :meth:`SceneGraph.save`, else the JSON of ``own.py``."""
+    """A graph as it is, or from a file: ``.safetensors`` of :meth:`SceneGraph.save`, else the JSON of ``own.py``.
+
+    Raises:
+        DataError: the file is broken, or this is no graph and no path.
+    """
     if isinstance(source, SceneGraph):
         return source
+    if not isinstance(source, str | os.PathLike):
+        raise DataError("predict", "graph", type(source).__name__, "a SceneGraph, or the path of its file")
     return SceneGraph.load(source) if Path(source).suffix == ".safetensors" else read_own(source)
+
+
+def mismatch(
+    graph: SceneGraph, source: SceneGraph | str | os.PathLike, video: str | os.PathLike, rate: float | None
+) -> list[str]:
+    """What says that a graph and a video do not belong together: another length, or another shape of the frame.
+
+    A graph may be drawn on a scaled copy of the video, which costs nothing.
+
+    Args:
+        source: where the graph is from; only a JSON file can state a size.
+        rate: frames per second of a folder of pictures; None for a video file.
+
+    Raises:
+        DataError: the video cannot be read.
+    """
+    info, notes = probe(video, rate), []
+    if abs(info.duration - graph.duration) > max(SLACK, 2 / info.rate):
+        notes.append(f"The graph says that the video has {graph.duration:.1f} s, but it has {info.duration:.1f} s: "
+                     "they may not belong together.")  # fmt: skip
+    size = None if isinstance(source, SceneGraph) or Path(source).suffix == ".safetensors" else frame_size(source)
+    if size is not None and abs(size[0] * info.height / (size[1] * info.width) - 1) > 0.02:
+        notes.append(f"The graph's boxes are in frames of {size[0]:g} x {size[1]:g} pixels, but the video's have "
+                     f"{info.width} x {info.height}: they may not belong together.")  # fmt: skip
+    return notes
 
 
 def in_vocabulary(graph: SceneGraph, vocabulary: Vocabulary) -> tuple[SceneGraph, list[str]]:
@@ -97,7 +130,8 @@ def detected(
     info = probe(video, rate)
     times = (np.arange(frames) + 0.5) * info.duration / frames
     found, dropped = to_vocabulary(detector.detect(read_frames(video, times=times, rate=rate)), vocabulary.objects)
-    graph, left_out = graph_of_tracks(associate(found, times), times, info.duration, Path(video).stem, vocabulary)
+    name = os.fsencode(Path(video).stem).decode("utf-8", "replace")  # a report cannot hold other bytes
+    graph, left_out = graph_of_tracks(associate(found, times), times, info.duration, name, vocabulary)
     weights = "random weights, so that its boxes mean nothing" if detector.random else "pretrained weights"
     notes = [f"The graph was made by the detector {detector.name} ({weights}; scores of at least "
              f"{detector.threshold:g} count) in {frames} frames: {graph.num_slots} objects."]  # fmt: skip

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-import json
+import numbers
 import os
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Self
 
 import numpy as np
 
+from proda_lib.devices import checked_device
 from proda_lib.errors import CheckpointError, DataError
 from proda_lib.explorer.page import about
 from proda_lib.explorer.precompute import ask
@@ -17,10 +19,10 @@ from proda_lib.features.detect import Detector
 from proda_lib.features.video import read_frames
 from proda_lib.graph import SceneGraph
 from proda_lib.models.proda import ProDA
-from proda_lib.models.shipped import read_vocabulary, shipped_model
-from proda_lib.names import nearest_names, plain
+from proda_lib.models.shipped import read_json, read_vocabulary, shipped_model
+from proda_lib.names import brief, nearest_names, plain, stems
 from proda_lib.predict.answer import THETA, Prediction
-from proda_lib.predict.inputs import NO_RELATIONS, detected, in_vocabulary, read_graph, with_visual
+from proda_lib.predict.inputs import NO_RELATIONS, detected, in_vocabulary, mismatch, read_graph, with_visual
 from proda_lib.specification import one_hot
 from proda_lib.training.runs import Run
 from proda_lib.vocabulary import Vocabulary
@@ -50,7 +52,8 @@ class Predictor:
         for kind in ("objects", "relations", "actions"):
             if (names := len(getattr(vocabulary, kind))) != (wanted := getattr(config, kind)):
                 raise CheckpointError(f"{name}: vocabulary: found {names} {kind}, expected the model's {wanted}")
-        self.model, self.vocabulary, self.name, self.device = model.to(device).eval(), vocabulary, name, device
+        self.device = checked_device(device, name)
+        self.model, self.vocabulary, self.name = model.to(self.device).eval(), vocabulary, name
         self.about = list(about) or ["The folder does not say which run made these weights, or whether any did."]
 
     @classmethod
@@ -59,7 +62,9 @@ class Predictor:
 
         Raises:
             CheckpointError: a file is missing or damaged, or model and vocabulary do not belong together.
+            DataError: this machine has no such device.
         """
+        checked_device(device, str(folder))
         path = shipped_model() if str(folder) == "shipped" else Path(folder)
         vocabulary, run = read_vocabulary(path), _record(path)
         origin = [] if run is None else about(run)
@@ -93,10 +98,14 @@ class Predictor:
         asked = self.numbers(actions)
         most = self.model.config.frames
         frames = most if frames is None else frames
-        if not 1 <= frames <= most:
-            raise DataError("predict", "frames", frames, f"1..{most}, which the model takes")
-        if not 0 < theta <= 1:
-            raise DataError("predict", "theta", theta, "above 0 and at most 1")
+        if not (isinstance(frames, numbers.Integral) and 1 <= frames <= most):
+            raise DataError("predict", "frames", brief(frames), f"a whole number, 1..{most}, which the model takes")
+        if not (isinstance(theta, numbers.Real) and 0 < theta <= 1):
+            raise DataError("predict", "theta", brief(theta), "a number above 0 and at most 1")
+        if video is None and rate is not None:
+            raise DataError("predict", "rate", f"{brief(rate)} without a video", "a video; or no rate")
+        if video is not None and not isinstance(video, str | os.PathLike):
+            raise DataError("predict", "video", type(video).__name__, "the path of a file or folder")
         by_detector = graph is None
         if by_detector:
             if video is None or detector is None:
@@ -107,7 +116,10 @@ class Predictor:
         elif detector is not None:
             raise DataError("predict", "input", "a graph and a detector", "one of the two")
         else:
-            graph, notes = in_vocabulary(read_graph(graph), self.vocabulary)
+            source = graph
+            graph, notes = in_vocabulary(read_graph(source), self.vocabulary)
+            if video is not None:
+                notes += mismatch(graph, source, video, rate)
         if not graph.present.any():
             raise DataError(graph.video, "frames", "no object in any frame", "at least one")
         if not graph.relations.any():
@@ -124,24 +136,29 @@ class Predictor:
     def numbers(self, actions: str | Sequence[str]) -> np.ndarray:
         """Numbers of the actions with these names, in the order asked, each once; see :meth:`__call__`.
 
-        Capitals do not matter, and "open door" is "open_door".
+        Capitals do not matter, "open door" is "open_door", and so is "opening a door" if no other action is.
         """
         names = self.vocabulary.actions
         known = {plain(name): number for number, name in enumerate(names)}
         known |= {name: number for number, name in enumerate(names)}  # as it is written goes first
+        alike = Counter(map(stems, names))
+        by_stems = {stems(name): number for number, name in enumerate(names) if alike[stems(name)] == 1}
 
         def number(name: str) -> int | None:
-            return known.get(name.strip(), known.get(plain(name)))
+            return known.get(name.strip(), known.get(plain(name), by_stems.get(stems(name))))
 
         if isinstance(actions, str):
             actions = [actions] if number(actions) is not None else actions.split(",")
+        actions = list(actions) if isinstance(actions, Iterable) else [actions]
+        if not all(isinstance(name, str) for name in actions):
+            raise DataError("predict", "actions", brief(actions), "names of actions, as texts")
         asked = {name.strip(): number(name) for name in actions if name.strip()}
         if not asked:
             raise DataError("predict", "actions", "none", f"at least one of the model's {len(names)} actions")
         for name, found in asked.items():
             if found is None:
                 expected = f"an action of the model ({self.vocabulary.name}); {nearest_names(name, names)}"
-                raise DataError("predict", "actions", repr(name), expected)
+                raise DataError("predict", "actions", brief(name), expected)
         return np.array(list(dict.fromkeys(asked.values())))
 
 
@@ -149,14 +166,20 @@ def _record(folder: str | os.PathLike) -> Run | None:
     """The run that made the weights in a folder; None if the folder does not say.
 
     Raises:
-        CheckpointError: ``record.json`` is no record of a run.
+        CheckpointError: ``record.json`` is no record of a run, or lacks what is said of a model.
     """
     path = Path(folder) / "record.json"
     if not path.is_file():
         return None
     try:
-        run = Run(json.loads(path.read_text(encoding="utf-8")), None)
-        _ = run.name, run.metrics, run.recipe
+        run = Run(read_json(path), None)
+        kinds = {"name": str, "data": str, "metrics": dict, "videos": list}
+        if wrong := [name for name, kind in kinds.items() if not isinstance(run.record[name], kind)]:
+            raise TypeError(f"another type of {', '.join(wrong)}")
+        folds = run.record["videos"]
+        if not folds or not all(isinstance(fold[part], int) for fold in folds for part in ("train", "test")):
+            raise ValueError(f"videos: {folds!r:.80}")
+        _ = run.recipe
     except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
         raise CheckpointError(f"{path}: {type(error).__name__}: {error}; expected the record of a run") from error
     return run

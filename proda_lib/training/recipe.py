@@ -198,12 +198,16 @@ def read_recipe(settings: dict) -> Recipe:
     Older records also name a "preset", which can only be "paper".
 
     Raises:
-        RecipeError: a setting that does not exist or has a wrong value.
+        RecipeError: a setting that does not exist, or has a wrong value or a value of another type.
     """
     settings = dict(settings)
     if (preset := settings.pop("preset", "paper")) != "paper":
         raise RecipeError(f"recipe: preset: found {preset!r}, expected 'paper' or none")
     _known(settings)
+    for name, value in settings.items():
+        kind = type(getattr(Recipe, name))
+        if not (type(value) is kind or kind is float and type(value) is int):
+            raise RecipeError(f"Recipe.{name}: found {value!r:.80}, expected {kind.__name__}")
     return Recipe(**settings)
 
 
