@@ -35,9 +35,9 @@ def test_a_run_reads_it_with_its_features(prepared):
 def prepare_and_train(proda, releases, settings=()):
     """``releases``: split → (annotations, frames). The run, from the commands alone."""
     for part, (annotations, frames) in releases.items():
-        out = data_root() / "mini"
-        places = ("--annotations", annotations, "--frames-or-videos", frames, "--out", out, "--split", part)
-        code, _, err = proda("data", "prepare", "charades", *places, "--features", "random-tiny")
+        folder = data_root() / "mini"
+        places = ("--annotations", annotations, "--frames-or-videos", frames, "--out", folder, "--split", part)
+        code, out, err = proda("data", "prepare", "charades", *places, "--features", "random-tiny")
         assert code == 0, err
         assert f"{part}: " in out and "features of random-tiny" in out
     code, out, err = proda("train", "--dataset", "mini", "--profile", "smoke", *settings)
@@ -48,7 +48,7 @@ def prepare_and_train(proda, releases, settings=()):
     return run
 
 
-def test_official_files_are_prepared_and_trained_on(tmp_path, monkeypatch, proda):  # noqa: F811
+def test_official_files_are_prepared_and_trained_on(tmp_path, monkeypatch, proda):
     monkeypatch.setenv("PRODA_DATA", str(tmp_path / "data"))
     monkeypatch.setenv("PRODA_RUNS", str(tmp_path / "runs"))
     releases = {}

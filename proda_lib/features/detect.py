@@ -13,8 +13,9 @@ import torch
 from jaxtyping import Float
 from PIL import Image
 
+from proda_lib.devices import checked_device
 from proda_lib.features.film import Picture
-from proda_lib.features.pretrained import checked_device, load_pretrained
+from proda_lib.features.pretrained import load_pretrained
 
 #: Smallest score of a detection that counts.
 THRESHOLD = 0.5
