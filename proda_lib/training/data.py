@@ -98,18 +98,18 @@ def epoch_loader(
 ) -> tuple[DataLoader, int]:  # fmt: skip
     """Batches of one epoch from batch ``start`` on, and the number of batches in the whole epoch.
 
-    Batches are as nearly as possible of ``batch_videos`` and of equal size; each of several processes gets its part of
-    every batch, and the parts together are the batch that one process would get. With ``accumulate`` a batch comes as
-    so many smaller ones.
+    Batches are as nearly as possible of ``batch_videos`` and of equal size. With ``accumulate`` a batch comes as so
+    many parts, as nearly as possible of equal size too. Each of several processes gets its share of every part, and
+    the shares together are the part that one process would get.
 
     Args:
         questions: see :class:`EpochRows`.
 
     Returns:
-        The batches (``accumulate`` of them for each step of the optimiser), and the number of steps in the epoch.
+        The parts (``accumulate`` of them for each step of the optimiser), and the number of steps in the epoch.
 
     Raises:
-        RecipeError: a batch has fewer videos than there are processes and parts.
+        RecipeError: a batch has fewer videos than one for each process in each part.
     """
     dataset = EpochRows(graphs, recipe, epoch, questions)
     order = np.random.default_rng([recipe.seed, epoch]).permutation(len(dataset))
@@ -118,7 +118,7 @@ def epoch_loader(
     if len(batches[-1]) < N * parts:
         found = f"{len(batches[-1])} videos in a batch"
         raise RecipeError(f"batch_videos: found {found}, expected one for each of {N} processes x {parts} parts")
-    mine = [np.array_split(batch, N * parts)[p * N + rank()].tolist() for batch in batches for p in range(parts)]
+    mine = [np.array_split(part, N)[rank()].tolist() for batch in batches for part in np.array_split(batch, parts)]
     own = torch.Generator()  # a loader draws a seed when it starts; the global stream must not depend on restarts
     loader = DataLoader(
         dataset, batch_sampler=mine[start * parts :], collate_fn=collate_rows, num_workers=workers, generator=own

@@ -48,9 +48,10 @@ class Recipe:
             place in training and central in evaluation, instead of from the whole video (:meth:`SceneGraph.window`).
         width ... graph_supervision: see :class:`ModelConfig`.
         spec_length: K. ``specs_per_video``: S, specifications of a video in a batch. ``batch_videos``: videos a batch.
-        accumulate: a batch goes through in so many parts, one after the other, and their gradients are averaged: less
-            memory, the same number of videos a step, but VGNorm and BatchNorm see one part at a time. The learning rate
-            is what is written here, whatever the number of parts and devices. ``recompute``: see :class:`ModelConfig`.
+        accumulate: a batch goes through in so many parts, one after the other, and their gradients are averaged, each
+            part counting the same also where one has a video more: less memory, the same number of videos a step, but
+            VGNorm and BatchNorm see one part at a time. The learning rate is what is written here, whatever the number
+            of parts and devices. ``recompute``: see :class:`ModelConfig`.
         absent_singles: also train on length-1 SAPs of an absent action (for protocol "scan"). ``absent_row``: True
             draws 2L + 2 specifications, one more of a single absent action, in training and in the paper's protocol.
         redraw: specifications are drawn afresh each epoch; False: once for good. ``long_videos``: "cap" caps the number
