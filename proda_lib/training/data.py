@@ -155,7 +155,18 @@ def evaluation_videos(graphs: Sequence[SceneGraph], recipe: Recipe) -> list[Scen
 def split_validation(
     graphs: Sequence[SceneGraph], seed: int, share: float = 0.1
 ) -> tuple[list[SceneGraph], list[SceneGraph]]:
-    """Split by video into training and validation videos (at least one each)."""
-    held = np.random.default_rng([seed, 77]).permutation(len(graphs))[: max(1, round(share * len(graphs)))]
-    kept = np.setdiff1d(np.arange(len(graphs)), held)
-    return [graphs[i] for i in kept], [graphs[i] for i in sorted(held)]
+    """Split by video into training and validation graphs. The clips VIDEO#0, VIDEO#1, ... of a video stay together.
+
+    Raises:
+        RecipeError: there is one video only.
+    """
+    videos = list(dict.fromkeys(graph.video.partition("#")[0] for graph in graphs))
+    if len(videos) < 2:
+        found = f"'validation' and {len(videos)} video to train on"
+        raise RecipeError(f"Recipe.select: found {found}, expected at least 2 videos, or 'test'")
+    chosen = np.random.default_rng([seed, 77]).permutation(len(videos))[: max(1, round(share * len(videos)))]
+    held = {videos[i] for i in chosen}
+    kept, left = [], []
+    for graph in graphs:
+        (left if graph.video.partition("#")[0] in held else kept).append(graph)
+    return kept, left
