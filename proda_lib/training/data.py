@@ -52,8 +52,7 @@ class EpochRows(Dataset):
 
     def __init__(self, graphs: Sequence[SceneGraph], recipe: Recipe, epoch: int, questions: Questions = None):
         self.graphs, self.recipe, self.epoch, self.questions = graphs, recipe, epoch, questions
-        extra = int(recipe.absent_row) + int(recipe.absent_singles)
-        rows = [2 * len(g.labels) + 1 + extra for g in graphs] if questions is None else map(len, questions)
+        rows = [specifications(graph, recipe) for graph in graphs] if questions is None else map(len, questions)
         visits = [-(-count // recipe.specs_per_video) for count in rows]
         self.items = [(video, visit) for video, count in enumerate(visits) for visit in range(count)]
 
@@ -72,13 +71,19 @@ class EpochRows(Dataset):
         return graph.sample_frames(recipe.frames, frames), saps
 
 
+def specifications(graph: SceneGraph, recipe: Recipe) -> int:
+    """S, how many SAPs :func:`draw_specifications` gives: one of a single absent action needs an absent action."""
+    absent = len(graph.labels) < len(graph.vocabulary.actions)
+    return 2 * len(graph.labels) + 1 + absent * (recipe.absent_row + recipe.absent_singles)
+
+
 def draw_specifications(graph: SceneGraph, recipe: Recipe, rng: np.random.Generator) -> Bool[np.ndarray, "S C"]:
-    """The SAPs of a video under a recipe; ``absent_singles`` adds one of a single absent action."""
+    """The SAPs of a video under a recipe; ``absent_singles`` adds one of a single absent action, if there is one."""
     actions = len(graph.vocabulary.actions)
     length = specification_length(actions, recipe.spec_length)
     saps, _ = sample_specifications(graph.labels, actions, length, rng, recipe.absent_row)
-    if recipe.absent_singles:
-        absent = np.flatnonzero(~graph.multi_hot())
+    absent = np.flatnonzero(~graph.multi_hot())
+    if recipe.absent_singles and len(absent):
         single = np.zeros((1, actions), dtype=bool)
         single[0, rng.choice(absent)] = True
         saps = np.concatenate([saps, single])
