@@ -18,6 +18,7 @@ from tqdm.auto import tqdm
 from proda_lib.distributed import all_sum, any_process, processes, rank
 from proda_lib.errors import TrainingError
 from proda_lib.graph import SceneGraph
+from proda_lib.nn.norm import NORMS
 from proda_lib.training.checkpoint import read_checkpoint, restore, save_checkpoint
 from proda_lib.training.data import Questions, Rows, epoch_loader
 from proda_lib.training.recipe import Recipe
@@ -53,10 +54,11 @@ class Stage:
 def make_optimizer(modules: Sequence[nn.Module], lr: float, weight_decay: float) -> torch.optim.AdamW:
     """AdamW; no weight decay on biases, norms and other 1-d parameters."""
     parameters = [p for module in modules for p in module.parameters()]
-    groups = [
-        {"params": [p for p in parameters if p.ndim >= 2], "weight_decay": weight_decay},
-        {"params": [p for p in parameters if p.ndim < 2], "weight_decay": 0.0},
-    ]
+    norms = [part for module in modules for part in module.modules() if isinstance(part, NORMS)]
+    of_norms = {id(p) for norm in norms for p in norm.parameters()}
+    decayed = [p for p in parameters if p.ndim >= 2 and id(p) not in of_norms]
+    spared = [p for p in parameters if p.ndim < 2 or id(p) in of_norms]
+    groups = [{"params": decayed, "weight_decay": weight_decay}, {"params": spared, "weight_decay": 0.0}]
     return torch.optim.AdamW(groups, lr=lr, fused=True)
 
 
