@@ -177,7 +177,8 @@ def train(
             return {"val_a_t": found, "score": found}
 
         epochs = recipe.pretrain_epochs + recipe.posttrain_epochs
-        stage = Stage("pretrain", epochs, recipe.pretrain_lr, [model], control_losses, judge)
+        trained = model.used() if isinstance(model, EncoderOnly) else [model]
+        stage = Stage("pretrain", epochs, recipe.pretrain_lr, trained, control_losses, judge)
         return model, go(stage, checkpoint=folder / "pretrain.safetensors")
 
     def judge_pretrain(model: nn.Module) -> dict[str, float]:
