@@ -35,7 +35,8 @@ class Stage:
 
     Attributes:
         name: "pretrain", "posttrain" or "self".
-        losses: model, batch and share of the stage's epochs done → loss terms; their sum is minimised.
+        losses: model, batch and progress, from 0 at the stage's first step to 1 at its last → loss terms; their sum is
+            minimised.
         trained: modules that train; everything else is frozen and in evaluation mode.
         validate: model → metrics, of which "score" picks the best epoch.
         questions: SAPs (S, C) of each video, if they are not drawn from its labels.
@@ -144,7 +145,7 @@ def run_stage(
                 module.train()
             loader, steps = epoch_loader(graphs, recipe, epoch, done, workers, stage.questions)
             title = f"{stage.name} {epoch + 1}/{stage.epochs}"
-            started, progress = time.monotonic(), epoch / max(stage.epochs, 1)
+            started = time.monotonic()
             with tqdm(loader, title, total=steps * parts, initial=done * parts, leave=False, mininterval=1.0) as bar:
                 for part, rows in enumerate(bar, 1):
                     lr = stage.lr * learning_rate(epoch * steps + done, stage.epochs * steps, recipe.warmup * steps)
@@ -153,6 +154,7 @@ def run_stage(
                     last = part % parts == 0
                     with fabric.no_backward_sync(wrapped, enabled=not last and processes() > 1):
                         terms = stage.losses(wrapped, rows.to(fabric.device), progress)
+                    progress = (epoch * steps + done) / max(stage.epochs * steps - 1, 1)
                         # Terms are shares of the batch's loss, and gradients are averaged over processes, not summed.
                         fabric.backward(torch.stack(list(terms.values())).sum() * (processes() / parts))
                     terms = {name: value.detach().double() / parts for name, value in terms.items()}

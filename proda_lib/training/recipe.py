@@ -60,10 +60,10 @@ class Recipe:
             :func:`~proda_lib.training.stages.train`).
         pretrain_epochs, pretrain_lr, posttrain_epochs, posttrain_lr: the two stages.
         weight_decay, clip, warmup: of AdamW (not on biases, norms, 1-d); gradient norm; epochs.
-        margin_dis, margin_rec: m1, m2. ``falling_margins``: both fall from 0.7 to 0.2 over a stage instead.
-            ``dis``, ``rec``: whether the loss has the term (weight λ4 = 1). ``batch_loss``: each is one number of the
-            batch instead of one per sample. ``balance_u``: the loss of a_u is weighted by gradient norms
-            (:func:`~proda_lib.training.stages.balance`).
+        margin_dis, margin_rec: m1, m2. ``falling_margins``: both fall from 0.7 at a stage's first step to 0.2 at its
+            last instead. ``dis``, ``rec``: whether the loss has the term (weight λ4 = 1). ``batch_loss``: each
+            is one number of the batch instead of one per sample. ``balance_u``: the loss of a_u is weighted by gradient
+            norms (:func:`~proda_lib.training.stages.balance`).
         posttrain_heads: "tm" (appendix D.2) or "sutm" (section 4.1 says a_u, a_s and a_t). ``head_m``: "keep" or
             "reinit" before the second stage.
         select: "validation" (10 % of the training videos) or "test" (as the paper).

@@ -45,7 +45,10 @@ MODELS: dict[str, type[SavedModel]] = {
 
 
 def margins(recipe: Recipe, progress: float) -> tuple[float, float]:
-    """m1, m2. ``falling_margins``: both go from 0.7 to 0.2 linearly over the stage's epochs (``progress`` in 0..1)."""
+    """m1, m2. ``falling_margins``: both go linearly from 0.7 at the stage's first step to 0.2 at its last.
+
+    ``progress``: 0 at the first step, 1 at the last.
+    """
     if recipe.falling_margins:
         return (0.7 - 0.5 * progress,) * 2
     return recipe.margin_dis, recipe.margin_rec
