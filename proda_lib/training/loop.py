@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 from tqdm.auto import tqdm
 
-from proda_lib.distributed import all_sum, any_process, processes, rank
+from proda_lib.distributed import all_sum, any_process, first_decides, processes, rank
 from proda_lib.errors import TrainingError
 from proda_lib.graph import SceneGraph
 from proda_lib.nn.norm import NORMS
@@ -106,7 +106,7 @@ def run_stage(
     wrapped, optimizer = fabric.setup(model, optimizer)
     epoch, done, best, best_score, sums = 0, 0, None, -float("inf"), None
     trace, looked = {}, (0, {})  # the last look: its step, and the sums of all processes then
-    if checkpoint.exists():
+    if first_decides(checkpoint.exists()):
         state, tensors = read_checkpoint(checkpoint, recipe_hash)
         best = restore(tensors, model, optimizer.optimizer)
         epoch, done, stage.curves, best_score = state["epoch"], state["step"], state["curves"], state["best_score"]

@@ -11,7 +11,8 @@ from pathlib import Path
 import numpy as np
 
 from proda_lib.datasets.registry import Split
-from proda_lib.distributed import rank
+from proda_lib.distributed import barrier, first_decides, rank
+from proda_lib.errors import RecipeError
 from proda_lib.evaluation.attempts import averaged, iterated_self
 from proda_lib.evaluation.localization import FrameScores
 from proda_lib.evaluation.localization_record import ask_about_labels, localization_summary, not_measurable
@@ -92,7 +93,7 @@ def fit_and_score(
                           workers=4 if device.startswith("cuda") else 0,
                           after_pretrain=lambda model: save(model, folder / "pretrained"))  # fmt: skip
     save(model, folder / "model")
-    fabric.barrier()
+    barrier()
     return score_folder(folder, recipe, split, fabric.device), curves
 
 
@@ -105,7 +106,7 @@ def save(model: SavedModel, folder: Path) -> None:
 def score_folder(folder: Path, recipe: Recipe, split: Split, device: str) -> Scores:
     """Test scores of the models saved in a fold's folder; ProDA's also as it was between the two stages."""
     found = score(MODELS[recipe.model].from_pretrained(folder / "model", device), recipe, split, device)
-    if (folder / "pretrained").exists():
+    if first_decides((folder / "pretrained").exists()):
         before = MODELS[recipe.model].from_pretrained(folder / "pretrained", device)
         rows = {**found.rows, "pretrain": paper_protocol(before, split.test, recipe, device)}
         found = dataclasses.replace(found, rows=rows)
