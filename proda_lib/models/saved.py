@@ -67,4 +67,4 @@ class SavedModel(nn.Module):
             raise CheckpointError(f"{folder / 'model.safetensors'}: {' '.join(lines[:3])}{more}") from error
         model = cls(settings)  # of the size of the file
         model.load_state_dict(weights, assign=True)  # the precision of the file
-        return model.to(device).eval()
+        return model.to(device, next(model.parameters()).dtype).eval()  # buffers that are not in the file, too

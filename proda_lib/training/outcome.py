@@ -55,12 +55,31 @@ class Scores:
 
 
 def make_fabric(recipe: Recipe, device: str = "cpu", devices: int = 1, num_nodes: int = 1):
-    """A launched ``lightning_fabric.Fabric``; with several devices, one process for each."""
-    from lightning_fabric import Fabric  # takes seconds to import, so only where training starts
+    """A launched ``lightning_fabric.Fabric``; with several devices, one process for each.
 
-    strategy = "ddp" if devices * num_nodes > 1 else "auto"
-    fabric = Fabric(accelerator=device.split(":")[0], devices=devices, num_nodes=num_nodes, strategy=strategy,
-                    precision=recipe.precision)  # fmt: skip
+    Args:
+        device: "cpu", "cuda", or one of several, as "cuda:1".
+
+    Raises:
+        RecipeError: ``device`` has a number that is none, or there are several devices.
+    """
+    from lightning_fabric import Fabric  # takes seconds to import, so only where training starts
+    from lightning_fabric.plugins import DoublePrecision
+
+    class Double(DoublePrecision):
+        """Losses in double precision too: Fabric's own turns what the model gives back into single precision."""
+
+        def convert_output(self, data):
+            return data
+
+    kind, _, index = device.partition(":")
+    if index and (devices * num_nodes > 1 or not index.isdecimal()):
+        found = f"{device!r} for {devices} devices on {num_nodes} machines"
+        raise RecipeError(f"device: found {found}, expected {kind!r}, or {kind + ':0'!r} and so on for one device")
+    precision = {"plugins": [Double()]} if recipe.precision == "64-true" else {"precision": recipe.precision}
+    fabric = Fabric(accelerator=kind, devices=[int(index)] if index and kind != "cpu" else devices,
+                    num_nodes=num_nodes, strategy="ddp" if devices * num_nodes > 1 else "auto",
+                    **precision)  # fmt: skip
     fabric.launch()
     keep_freed_memory()
     return fabric
