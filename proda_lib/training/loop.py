@@ -33,6 +33,9 @@ LOOK_EVERY = 20
 class Stage:
     """What one stage trains and how it is judged.
 
+    Every stage counts its epochs from 0, and what an epoch visits depends on (seed, epoch) alone. So the first epoch of
+    the second stage has the frames, specifications and order that the first epoch of the first stage had, and so on.
+
     Attributes:
         name: "pretrain", "posttrain" or "self".
         losses: model, batch and progress, from 0 at the stage's first step to 1 at its last → loss terms; their sum is
@@ -151,10 +154,10 @@ def run_stage(
                     lr = stage.lr * learning_rate(epoch * steps + done, stage.epochs * steps, recipe.warmup * steps)
                     for group in optimizer.param_groups:
                         group["lr"] = lr
+                    progress = (epoch * steps + done) / max(stage.epochs * steps - 1, 1)
                     last = part % parts == 0
                     with fabric.no_backward_sync(wrapped, enabled=not last and processes() > 1):
                         terms = stage.losses(wrapped, rows.to(fabric.device), progress)
-                    progress = (epoch * steps + done) / max(stage.epochs * steps - 1, 1)
                         # Terms are shares of the batch's loss, and gradients are averaged over processes, not summed.
                         fabric.backward(torch.stack(list(terms.values())).sum() * (processes() / parts))
                     terms = {name: value.detach().double() / parts for name, value in terms.items()}

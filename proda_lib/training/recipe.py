@@ -36,7 +36,8 @@ class Recipe:
         model: "proda"; its controls "no_prompt", "encoder_only", "prompt_only" (rule and trained MLP) and "logistic"
             (regression on histograms); or a baseline of table 1, "token_transformer", "frame_gcn", "gpnn" or
             "relation_lstm".
-        seed: drives everything random.
+        seed: drives everything random but two things: SSG-World's videos are the same for every seed, and the
+            label-free protocol ``partition`` always averages the partitions of seeds 0, 1 and 2.
         train_videos, test_videos: how many to make (world only).
         relations: False removes every relation (boxes, classes and edges stay). ``shuffle_frames``: True permutes the
             frames of every video. ``relation_noise``, ``missing``: share of relations that are replaced, of boxes
