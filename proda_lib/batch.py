@@ -63,9 +63,9 @@ class SceneGraphBatch:
     Attributes:
         videos: names of the videos.
         node_video, node_frame, node_slot: (P,) video, frame and slot (in its :class:`SceneGraph`) of each node token.
-        classes: (P,) object class. ``boxes``: (P, 4) x1, y1, x2, y2 in 0..1. ``features``: (P, F) or None.
+        classes: (P,) object class. ``boxes``: (P, 4) x1, y1, x2, y2 in 0..1. ``features``: (P, visual) or None.
         frame_mask: (B, N) which frames are frames of the video (others pad shorter videos).
-        frame_index: (F,) video · N + frame of each whole frame. ``frame_features``: (F, F') or None.
+        frame_index: (F,) video · N + frame of each whole frame. ``frame_features``: (F, visual) or None.
         edges: (2, Q) sender and receiver as indices of node tokens, both of the same frame.
         edge_whole: (Q,) index of the whole-frame token. ``edge_frame``, ``edge_slot``: (Q,) frame, and edge in its
             :class:`SceneGraph`. ``edge_track``: (Q,) number of the edge among those of its video that ever exist.
@@ -83,10 +83,10 @@ class SceneGraphBatch:
     node_slot: Int[Tensor, "P"]
     classes: Int[Tensor, "P"]
     boxes: Float[Tensor, "P 4"]
-    features: Float[Tensor, "P F"] | None
+    features: Float[Tensor, "P visual"] | None
     frame_mask: Bool[Tensor, "B N"]
     frame_index: Int[Tensor, "F"]
-    frame_features: Float[Tensor, "F F2"] | None
+    frame_features: Float[Tensor, "F visual"] | None
     edges: Int[Tensor, "2 Q"]
     edge_whole: Int[Tensor, "Q"]
     edge_frame: Int[Tensor, "Q"]

@@ -62,6 +62,16 @@ def any_process(flag: bool) -> bool:
     return any(flags)
 
 
+def first_decides(flag: bool) -> bool:
+    """The flag of the first process, for all: two processes may look at a file at different moments."""
+    return any_process(rank() == 0 and flag)
+
+
+def barrier() -> None:
+    """Wait until every process is here."""
+    any_process(False)
+
+
 def each_its_part(items: Sequence[T], function: Callable[[Sequence[T]], R]) -> list[R]:
     """``function`` of neighbouring items, a part per process; every process gets all results, in order.
 

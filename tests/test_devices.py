@@ -3,16 +3,20 @@
 import os
 import subprocess
 import sys
+from unittest.mock import MagicMock
 
 import numpy as np
 import pytest
 import torch
+from filelock import FileLock, Timeout
 from safetensors.torch import load_file
 
 from proda_lib import distributed
 from proda_lib.batch import collate
 from proda_lib.datasets import world
-from proda_lib.training import runs
+from proda_lib.errors import RecipeError
+from proda_lib.training import data, runs
+from proda_lib.training.outcome import make_fabric
 from proda_lib.training.recipe import make_recipe
 from proda_lib.training.stages import MODELS
 
@@ -21,13 +25,11 @@ CHANGES = {"train_videos": 22, "test_videos": 5, "batch_videos": 4, "dropout": 0
            "pretrain_lr": 2e-4, "posttrain_lr": 1e-4}  # fmt: skip
 SCRIPT = """
 import os
-import torch
-torch.set_default_dtype(torch.float64)  # else Fabric turns what the model gives back into single precision
 from proda_lib.cli import app
 from proda_lib.training import loop
 stop = int(os.environ.get("STOP_AFTER", 0))
 if stop:
-    loop.SAVE_EVERY, seen, real = 0.0, [], loop.learning_rate
+    loop.SAVE_EVERY, loop.LOOK_EVERY, seen, real = 0.0, 2, [], loop.learning_rate
 
     def learning_rate(*given):
         seen.append(1)
@@ -68,7 +70,7 @@ def answers(weights: dict[str, torch.Tensor], run: runs.Run) -> torch.Tensor:
     model.load_state_dict(weights)
     graphs = [g.sample_frames(16) for g in world.make_videos(world.WorldConfig(), "test", 2)]
     batch = collate(graphs).to("cpu", dtype=torch.float64)
-    return model(batch).logits if run.recipe.model == "no_prompt" else model(batch, batch.labels > 0, [0, 1]).a_t.logits
+    return model(batch, batch.labels > 0, [0, 1]).a_t.logits if run.recipe.model == "proda" else model(batch).logits
 
 
 def same(one: tuple, other: tuple) -> None:
@@ -86,8 +88,8 @@ def same(one: tuple, other: tuple) -> None:
 
 @pytest.mark.parametrize("changes", [
     {"questions": "a_m"}, {"norm": "batch", "rec": False}, {"preset": "released"},
-    {"model": "no_prompt", "accumulate": 2, "batch_videos": 8},
-], ids=["paper, own questions", "batch norm", "released", "no_prompt"])  # fmt: skip
+    {"model": "no_prompt", "accumulate": 2, "batch_videos": 10}, {"model": "encoder_only"},
+], ids=["paper, own questions", "batch norm", "released", "no_prompt, odd parts", "encoder_only"])  # fmt: skip
 def test_two_processes_end_where_one_ends(tmp_path, monkeypatch, changes):
     changes = {**CHANGES, **changes}
     found = []
@@ -101,16 +103,20 @@ def test_two_processes_end_where_one_ends(tmp_path, monkeypatch, changes):
     same(*found)
 
 
-def test_a_run_resumes_on_more_devices(tmp_path, monkeypatch):
+@pytest.mark.parametrize("first, then", [(1, 2), (2, 1)])
+def test_a_run_resumes_on_another_number_of_devices(tmp_path, monkeypatch, first, then):
+    """Stopped after the first part of the fifth step."""
+    changes = {**CHANGES, "batch_videos": 10, "accumulate": 2}
     folders = [tmp_path / name for name in ("whole", "resumed")]
     for folder in folders:
         folder.mkdir()
-    assert run(folders[0], CHANGES).returncode == 0
-    assert run(folders[1], CHANGES, STOP_AFTER="7").returncode == 3
+    assert run(folders[0], changes).returncode == 0
+    assert run(folders[1], changes, first, STOP_AFTER="9").returncode != 0
     assert list(folders[1].glob("runs/*/fold0/pretrain.safetensors"))
-    ended = run(folders[1], CHANGES, 2)
+    ended = run(folders[1], changes, then)
     assert ended.returncode == 0, ended.stderr[-3000:]
-    whole, resumed = (result(folder, CHANGES, monkeypatch) for folder in folders)
+    whole, resumed = (result(folder, changes, monkeypatch) for folder in folders)
+    assert resumed[1].record["hardware"]["processes"] == then
     torch.testing.assert_close(answers(*resumed), answers(*whole), atol=1e-9, rtol=0)
 
 
@@ -132,6 +138,73 @@ def test_two_machines_under_slurm_end_where_one_ends(tmp_path, monkeypatch):
     one, two = (result(folder, CHANGES, monkeypatch) for folder in folders)
     assert two[1].record["hardware"]["processes"] == 2
     same(one, two)
+
+
+@pytest.mark.parametrize("size, parts, N", [(10, 2, 2), (11, 3, 2), (9, 2, 4), (10, 1, 3)])
+def test_shares_of_a_part_together_are_the_part_of_one_process(monkeypatch, size, parts, N):
+    graphs = world.make_videos(world.WorldConfig(), "train", 30)
+    recipe = make_recipe("smoke", batch_videos=size, accumulate=parts)
+
+    def loaded(N, rank):
+        monkeypatch.setattr(data, "processes", lambda: N)
+        monkeypatch.setattr(data, "rank", lambda: rank)
+        return [list(part) for part in data.epoch_loader(graphs, recipe, 0)[0].batch_sampler]
+
+    whole, shares = loaded(1, 0), [loaded(N, rank) for rank in range(N)]
+    assert any(len(part) % N for part in whole), "an even split could not go wrong"
+    assert [sum(of_ranks, []) for of_ranks in zip(*shares, strict=True)] == whole
+
+
+@pytest.mark.parametrize("device, devices, asked", [
+    ("cpu", 1, ("cpu", 1)), ("cuda", 1, ("cuda", 1)), ("cuda", 4, ("cuda", 4)), ("cuda:1", 1, ("cuda", [1])),
+    ("cpu:0", 1, ("cpu", 1)),
+])  # fmt: skip
+def test_the_device_that_was_asked_for(monkeypatch, device, devices, asked):
+    made = []
+    monkeypatch.setattr("lightning_fabric.Fabric", lambda **given: made.append(given) or MagicMock())
+    make_fabric(make_recipe("smoke"), device, devices)
+    assert (made[0]["accelerator"], made[0]["devices"]) == asked
+
+
+@pytest.mark.parametrize("device, devices", [("cuda:1", 2), ("cuda:one", 1)])
+def test_a_device_that_cannot_be_is_refused(device, devices):
+    with pytest.raises(RecipeError, match=f"device: found '{device}' for {devices} devices on 1 machines, expected"):
+        make_fabric(make_recipe("smoke"), device, devices)
+
+
+@pytest.mark.parametrize("precision, kind", [("32-true", torch.float32), ("64-true", torch.float64)])
+def test_what_a_model_gives_back_has_the_precision_of_the_recipe(precision, kind):
+    fabric = make_fabric(make_recipe("smoke", precision=precision))
+    assert fabric.setup_module(torch.nn.Linear(2, 1))(torch.ones(1, 2)).dtype == kind
+
+
+def test_waiting_for_another_run_is_said_now_and_then(tmp_path, monkeypatch):
+    """The other processes wait for a message, and no message may take half an hour."""
+    said, other = [], FileLock(tmp_path / "lock")
+
+    def any_process(flag):
+        said.append(flag)
+        if len(said) == 3:
+            other.release()
+        return flag
+
+    monkeypatch.setattr(runs, "LOCK_EVERY", 0.01)
+    monkeypatch.setattr(runs, "any_process", any_process)
+    other.acquire()
+    with runs._locked(tmp_path / "lock"):
+        assert said == [False, False, False, True]
+        with pytest.raises(Timeout):
+            other.acquire(timeout=0)
+    other.acquire(timeout=0)
+
+
+@pytest.mark.parametrize("rank, seen", [(0, True), (1, False)])
+def test_the_first_process_decides(monkeypatch, rank, seen):
+    """The second process sees a file that the first does not see."""
+    monkeypatch.setattr(distributed, "processes", lambda: 2)
+    monkeypatch.setattr(distributed, "rank", lambda: rank)
+    monkeypatch.setattr(distributed.dist, "all_gather_object", lambda found, mine: found.__setitem__(rank, mine))
+    assert distributed.first_decides(True) == seen
 
 
 @pytest.mark.parametrize("N, items", [(2, 5), (3, 2), (4, 0)])

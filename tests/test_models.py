@@ -260,6 +260,18 @@ def test_a_m_depends_neither_on_relations_nor_on_the_prompt(variant):
             assert not torch.allclose(getattr(other, name).logits, getattr(expected, name).logits)
 
 
+def test_encoder_only_trains_what_its_answer_depends_on_and_nothing_else():
+    """Of several processes, each waits for the gradient of every parameter that trains."""
+    model = EncoderOnly(CONFIG)
+    model(collate(make_graphs())).logits.sum().backward()
+    used = {id(p) for part in model.used() for p in part.parameters()}
+    assert used == {id(p) for p in model.parameters() if p.grad is not None}
+    idle = {name for name, p in model.named_parameters() if id(p) not in used}
+    assert {name.rpartition(".")[0] for name in idle} == {"encoder.edge.0", "encoder.edge.2", "encoder.relation"}
+    kept = {name for name in NoPrompt(CONFIG).state_dict() if name.startswith("encoder.")}
+    assert {name for name in model.state_dict() if name.startswith("encoder.")} == kept, "saved weights still fit"
+
+
 def test_no_prompt_sees_relations_and_encoder_only_does_not():
     for kind, sees in ((NoPrompt, True), (EncoderOnly, False)):
         model, graphs = make(kind)

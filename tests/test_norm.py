@@ -125,6 +125,21 @@ def test_graph_norm_with_alpha_one_is_instance_norm_over_nodes():
     torch.testing.assert_close(found.view(3, 20, D).transpose(1, 2), nn.functional.instance_norm(nodes))
 
 
+@pytest.mark.parametrize("name", sorted(reference.NORMS.keys() - {"layer"}))
+def test_statistics_of_bfloat16_features_are_taken_in_single_precision(name):
+    """Under autocast, features come in bfloat16: results are those of the same values in float32, bit for bit."""
+    _, _, rows = random_rows((0, 1, 2, 1))
+    x = (randn(len(rows.node), D) + 0.7).bfloat16()
+    results = []
+    for given in (x, x.float()):
+        module = make_norm(name, FRAMES, D, SLOTS).train()
+        with torch.autocast("cpu", torch.bfloat16):
+            results.append((module(given, rows), dict(module.named_buffers())))
+    (found, buffers), (expected, wanted) = results
+    assert found.dtype == torch.float32 and torch.equal(found, expected)
+    assert all(torch.equal(buffers[buffer], value) for buffer, value in wanted.items())
+
+
 @NAMES
 def test_two_passes_may_come_before_one_backward(name):
     _, _, rows = random_rows()

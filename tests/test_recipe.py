@@ -192,7 +192,7 @@ def test_a_row_changes_one_thing(profile):
         assert not recipe.scan
         assert recipe.batch_videos * recipe.specs_per_video == base.batch_videos * base.specs_per_video
     left_out = {"long_videos"} | ({"redraw"} if profile == "reference" else set())
-    assert set(proda) == set(RELEASED) - left_out | {"specs_per_video"}
+    assert set(proda) == set(RELEASED) - left_out | {"specs_per_video", "posttrain_heads"}
 
 
 def test_the_page_shows_each_change_against_the_paper_or_that_it_was_not_run(tmp_path, monkeypatch):

@@ -21,7 +21,7 @@ from proda_lib.models.config import ModelConfig
 from proda_lib.models.proda import ProDA
 from proda_lib.training import data, loop, runs
 from proda_lib.training.checkpoint import read_checkpoint
-from proda_lib.training.recipe import PROFILES, make_recipe, read_recipe
+from proda_lib.training.recipe import NETWORK_NAMES, PROFILES, make_recipe, read_recipe
 
 TINY = {"train_videos": 10, "test_videos": 4, "pretrain_epochs": 2, "batch_videos": 4}
 
@@ -204,7 +204,73 @@ def test_the_trace_of_an_epoch_averages_to_its_mean(store, monkeypatch):
 def test_validation_split_is_by_video():
     graphs = load_splits("world", 30, 1)[0].train
     kept, held = data.split_validation(graphs, seed=3)
-    assert len(held) == 3 and {g.video for g in kept} | {g.video for g in held} == {g.video for g in graphs}
+    chosen = sorted(np.random.default_rng([3, 77]).permutation(30)[:3])
+    assert held == [graphs[i] for i in chosen] and kept == [g for g in graphs if g not in held]
+    with pytest.raises(RecipeError, match="select: found 'validation' and 1 video to train on, expected at least 2"):
+        data.split_validation(graphs[:1], seed=3)
+
+
+def test_clips_of_a_video_stay_together():
+    graphs = load_splits("world", 30, 1)[0].train
+    clips = [dataclasses.replace(g, video=f"subject/video{i % 10}#{i // 10}") for i, g in enumerate(graphs)]
+    kept, held = data.split_validation(clips, seed=3)
+    assert len({g.video.split("#")[0] for g in held}) == 1 and len(held) == 3 and len(kept) == 27
+    assert not {g.video.split("#")[0] for g in kept} & {g.video.split("#")[0] for g in held}
+    assert kept + held == sorted(kept, key=clips.index) + sorted(held, key=clips.index)
+
+
+@pytest.mark.parametrize("setting", ["absent_row", "absent_singles"])
+def test_a_video_with_all_labels_has_no_question_about_an_absent_one(setting):
+    graphs = load_splits("world", 2, 1)[0].train
+    C = len(graphs[0].vocabulary.actions)
+    graphs[0] = dataclasses.replace(graphs[0], labels=np.arange(C))
+    recipe = make_recipe("smoke", specs_per_video=1, batch_videos=2, **{setting: True})
+    counts = [2 * C + 1, 2 * len(graphs[1].labels) + 2]
+    rows = data.EpochRows(graphs, recipe, 0)
+    assert [sum(video == i for video, _ in rows.items) for i in (0, 1)] == counts
+    assert all(len(saps) == 1 for _, saps in rows)
+
+
+@pytest.mark.parametrize("accumulate", [1, 2])
+def test_progress_goes_from_0_at_the_first_step_to_1_at_the_last(store, monkeypatch, accumulate):
+    """Step by step through each stage, also where a run was stopped and resumed."""
+    seen: dict[str, list[float]] = {}
+    monkeypatch.setattr(loop, "SAVE_EVERY", 0.0)
+    real = loop.Stage.__init__
+
+    def watched(self, *args, **kwargs):
+        real(self, *args, **kwargs)
+        losses = self.losses
+
+        def noted(model, rows, progress):
+            if self.name == "pretrain" and len(seen.get("pretrain", [])) == 3 * accumulate and not stopped:
+                stopped.append(True)
+                raise InterruptedError
+            seen.setdefault(self.name, []).append(progress)
+            return losses(model, rows, progress)
+
+        self.losses = noted
+
+    stopped: list[bool] = []
+    monkeypatch.setattr(loop.Stage, "__init__", watched)
+    recipe = make_recipe("smoke", **TINY, accumulate=accumulate)
+    with pytest.raises(InterruptedError):
+        runs.get(recipe)
+    runs.get(recipe)
+    for name in ("pretrain", "posttrain"):
+        steps = len(seen[name]) // accumulate
+        assert steps > 2
+        np.testing.assert_allclose(seen[name], np.repeat(np.linspace(0, 1, steps), accumulate))
+
+
+@pytest.mark.parametrize("model", NETWORK_NAMES)
+def test_everything_that_trains_has_a_gradient(store, monkeypatch, model):
+    """Else a run on several devices stops. AdamW keeps a state of each parameter that ever had one."""
+    made, real = [], loop.make_optimizer
+    monkeypatch.setattr(loop, "make_optimizer", lambda *given: made.append(real(*given)) or made[-1])
+    runs.get(make_recipe("smoke", **{**TINY, "pretrain_epochs": 1}, model=model))
+    for optimizer in made:
+        assert all(p in optimizer.state for group in optimizer.param_groups for p in group["params"])
 
 
 def test_learning_rate_warms_up_and_decays():
@@ -213,11 +279,19 @@ def test_learning_rate_warms_up_and_decays():
     assert [loop.learning_rate(step, 4, 0) for step in range(4)] == [1.0, 0.75, 0.5, 0.25]
 
 
-def test_weight_decay_spares_one_dimensional_parameters():
-    model = ProDA(ModelConfig(actions=4, objects=3, relations=2, width=8, heads=2, layers=1, depth=1))
+@pytest.mark.parametrize("norm", ["vgnorm", "vgnorm_released", "layer", "batch", "graph"])
+def test_weight_decay_spares_norms_and_one_dimensional_parameters(norm):
+    """In the order of the model; apart from the norm of the released code, which is 2-d, the rule is that of ndim."""
+    model = ProDA(ModelConfig(actions=4, objects=3, relations=2, width=8, heads=2, layers=2, depth=1, norm=norm))
     decayed, spared = loop.make_optimizer([model], 1e-3, 0.1).param_groups
-    assert decayed["weight_decay"] == 0.1 and all(p.ndim >= 2 for p in decayed["params"])
-    assert spared["weight_decay"] == 0.0 and all(p.ndim < 2 for p in spared["params"])
+    assert (decayed["weight_decay"], spared["weight_decay"]) == (0.1, 0.0)
+    names = {id(p): name for name, p in model.named_parameters()}
+    of_norm = [f"vgpnn.layers.{layer}.norm.{name}" for layer in (0, 1) for name in ("alpha", "gamma", "beta")]
+    two = [name for name, p in model.named_parameters() if p.ndim >= 2]
+    expected = [name for name in two if norm != "vgnorm_released" or name not in of_norm]
+    assert [names[id(p)] for p in decayed["params"]] == expected
+    assert [names[id(p)] for p in spared["params"]] == [name for name in names.values() if name not in expected]
+    assert len(two) - len(expected) == (6 if norm == "vgnorm_released" else 0)
 
 
 def test_recipes_hash_by_content_and_refuse_nonsense():

@@ -34,7 +34,10 @@ class NoPrompt(SavedModel):
 
 
 class EncoderOnly(SavedModel):
-    """The video encoder and a readout, trained end to end: row ⑥ of table 5. It never sees relations."""
+    """The video encoder and a readout, trained end to end: row ⑥ of table 5. It never sees relations.
+
+    The encoder is ProDA's, with the parts that make edge features; they are not computed here, and stay as they start.
+    """
 
     def __init__(self, config: ModelConfig):
         super().__init__()
@@ -43,8 +46,13 @@ class EncoderOnly(SavedModel):
         self.readout = Readout(config.width, config.actions, config.dropout)
 
     def forward(self, batch: SceneGraphBatch) -> ReadoutOutput:
-        encoded, rows = self.encoder(batch), batch.rows(range(len(batch)))
-        return self.readout(encoded.nodes, rows, batch.frame_mask)
+        nodes, _, _ = self.encoder.encode_nodes(batch)
+        return self.readout(nodes, batch.rows(range(len(batch))), batch.frame_mask)
+
+    def used(self) -> list[nn.Module]:
+        """The parts that the answer depends on: all but edge features and relations."""
+        idle = {"edge", "relation"}
+        return [*(part for name, part in self.encoder.named_children() if name not in idle), self.readout]
 
 
 class PromptOnly(nn.Module):

@@ -74,4 +74,5 @@ class SavedModel(nn.Module):
             raise CheckpointError(f"{folder / 'model.safetensors'}: {' '.join(lines[:3])}{more}") from error
         model = cls(settings)  # of the size of the file
         model.load_state_dict(weights, assign=True)  # the precision of the file
-        return model.to(checked_device(device, str(folder))).eval()
+        place = checked_device(device, str(folder))
+        return model.to(place, next(model.parameters()).dtype).eval()  # buffers that are not in the file, too

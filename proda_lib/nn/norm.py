@@ -1,6 +1,7 @@
 """VGNorm (eq. 3–4) and its three rivals of table 4, on node tokens.
 
-Statistics of a batch are those of the whole batch, also when several processes hold a part of it each.
+Statistics of a batch are those of the whole batch, also when several processes hold a part of it each. They are taken
+in single precision at least, whatever the precision of the features.
 """
 
 from __future__ import annotations
@@ -12,6 +13,11 @@ from torch import Tensor, nn
 from proda_lib.batch import GraphRows
 from proda_lib.distributed import all_count, all_sum
 from proda_lib.errors import GraphError, RecipeError
+
+
+def _for_sums(x: Tensor) -> Tensor:
+    """At least single precision: in bfloat16, as of autocast, a sum of a few hundred numbers is off by percents."""
+    return x.to(torch.promote_types(x.dtype, torch.float32))
 
 
 class VGNorm(nn.Module):
@@ -43,6 +49,7 @@ class VGNorm(nn.Module):
         self.running_mean[:N] = torch.where(count > 0, self.momentum * old + (1 - self.momentum) * mean, old)
 
     def forward(self, x: Float[Tensor, "Pr D"], rows: GraphRows) -> Float[Tensor, "Pr D"]:
+        x = _for_sums(x)
         if self.training:
             self._update(x, rows)
         # A later forward updates the running mean before this one's backward: the product is a copy.
@@ -76,7 +83,7 @@ class VGNormReleased(nn.Module):
     def forward(self, x: Float[Tensor, "Pr D"], rows: GraphRows) -> Float[Tensor, "Pr D"]:
         if rows.max_nodes > self.num_slots:
             raise GraphError("batch", "slots", rows.max_nodes, f"at most {self.num_slots} slots, as in the model")
-        N, D = rows.frames, x.shape[1]
+        x, N, D = _for_sums(x), rows.frames, x.shape[1]
         group = (rows.slot > 0).long()  # 0: person, 1: object
         cell = (rows.graph * 2 + group) * N + rows.frame
 
@@ -126,7 +133,7 @@ class FrameBatchNorm(nn.Module):
         self.register_buffer("running_var", torch.ones(frames))
 
     def forward(self, x: Float[Tensor, "Pr D"], rows: GraphRows) -> Float[Tensor, "Pr D"]:
-        N, D, frame = rows.frames, x.shape[1], rows.frame
+        x, N, D, frame = _for_sums(x), rows.frames, x.shape[1], rows.frame
         mean, var = self.running_mean[:N], self.running_var[:N]
         if self.training:
             nodes = all_sum(rows.node_count.sum(0))
@@ -156,12 +163,16 @@ class GraphNorm(nn.Module):
         self.beta = nn.Parameter(torch.zeros(width))
 
     def forward(self, x: Float[Tensor, "Pr D"], rows: GraphRows) -> Float[Tensor, "Pr D"]:
-        count = rows.node_count.sum(1).clamp(min=1)[:, None]
+        x, count = _for_sums(x), rows.node_count.sum(1).clamp(min=1)[:, None]
         mean = rows.sum_graphs(x) / count
         centred = x - (self.alpha * mean).index_select(0, rows.graph)
         variance = rows.sum_graphs(centred.square()) / count
         scale = self.gamma * torch.rsqrt(variance + 1e-5)
         return centred * scale.index_select(0, rows.graph) + self.beta
+
+
+#: Every norm that a model may have; none of their parameters has weight decay.
+NORMS = (nn.LayerNorm, VGNorm, VGNormReleased, FrameBatchNorm, GraphNorm)
 
 
 def make_norm(name: str, frames: int, width: int, slots: int) -> nn.Module:

@@ -21,9 +21,9 @@ def sinusoids(frames: int, width: int) -> Float[Tensor, "N D"]:
 class Stem(nn.Module):
     """f = MLP([appearance, W_b box]) + temporal position, for every node and for the whole frame.
 
-    Appearance is the visual adapter's output (F → D). Without visual features a class embedding takes its place, and
-    a learned token stands for the whole frame. The whole frame is one more node with box (0, 0, 1, 1). The position is
-    learned, and starts as :func:`sinusoids`: from small noise, the order of the frames is hardly ever discovered.
+    Appearance is the visual adapter's output (visual → D). Without visual features a class embedding takes its place,
+    and a learned token stands for the whole frame. The whole frame is one more node with box (0, 0, 1, 1). The position
+    is learned, and starts as :func:`sinusoids`: from small noise, the order of the frames is hardly ever discovered.
 
     Shapes: batch of P node and F whole-frame tokens → nodes (P, D), whole frames (F, D), and the adapter's output
     (P, D) for ``graph_supervision``.

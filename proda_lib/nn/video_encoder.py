@@ -101,11 +101,17 @@ class VideoEncoder(nn.Module):
         self.relation = nn.Linear(relations, width, bias=False)
         nn.init.normal_(self.relation.weight)  # W_r r is a sum of embeddings, so it starts as nn.Embedding does
 
-    def forward(self, batch: SceneGraphBatch) -> EncodedVideos:
+    def encode_nodes(
+        self, batch: SceneGraphBatch
+    ) -> tuple[Float[Tensor, "P D"], Float[Tensor, "F D"], Float[Tensor, "P D"]]:
+        """F_o (P, D), the whole frames after Dual-AI (F, D), and the adapter's output (P, D); no edge features."""
         nodes, whole, adapted = self.stem(batch)
         encoded = self.dual_ai(torch.cat([nodes, whole]), batch.over_nodes, batch.over_frames)
         nodes, whole = encoded.split([len(nodes), len(whole)])
-        nodes = self.ffn(nodes + self.classes(batch.classes))
+        return self.ffn(nodes + self.classes(batch.classes)), whole, adapted
+
+    def forward(self, batch: SceneGraphBatch) -> EncodedVideos:
+        nodes, whole, adapted = self.encode_nodes(batch)
         first, activation, last = self.edge
         of_subject, of_frame, of_object = first.weight.chunk(3, dim=1)
         hidden = (

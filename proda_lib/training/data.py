@@ -52,8 +52,7 @@ class EpochRows(Dataset):
 
     def __init__(self, graphs: Sequence[SceneGraph], recipe: Recipe, epoch: int, questions: Questions = None):
         self.graphs, self.recipe, self.epoch, self.questions = graphs, recipe, epoch, questions
-        extra = int(recipe.absent_row) + int(recipe.absent_singles)
-        rows = [2 * len(g.labels) + 1 + extra for g in graphs] if questions is None else map(len, questions)
+        rows = [specifications(graph, recipe) for graph in graphs] if questions is None else map(len, questions)
         visits = [-(-count // recipe.specs_per_video) for count in rows]
         self.items = [(video, visit) for video, count in enumerate(visits) for visit in range(count)]
 
@@ -72,13 +71,19 @@ class EpochRows(Dataset):
         return graph.sample_frames(recipe.frames, frames), saps
 
 
+def specifications(graph: SceneGraph, recipe: Recipe) -> int:
+    """S, how many SAPs :func:`draw_specifications` gives: one of a single absent action needs an absent action."""
+    absent = len(graph.labels) < len(graph.vocabulary.actions)
+    return 2 * len(graph.labels) + 1 + absent * (recipe.absent_row + recipe.absent_singles)
+
+
 def draw_specifications(graph: SceneGraph, recipe: Recipe, rng: np.random.Generator) -> Bool[np.ndarray, "S C"]:
-    """The SAPs of a video under a recipe; ``absent_singles`` adds one of a single absent action."""
+    """The SAPs of a video under a recipe; ``absent_singles`` adds one of a single absent action, if there is one."""
     actions = len(graph.vocabulary.actions)
     length = specification_length(actions, recipe.spec_length)
     saps, _ = sample_specifications(graph.labels, actions, length, rng, recipe.absent_row)
-    if recipe.absent_singles:
-        absent = np.flatnonzero(~graph.multi_hot())
+    absent = np.flatnonzero(~graph.multi_hot())
+    if recipe.absent_singles and len(absent):
         single = np.zeros((1, actions), dtype=bool)
         single[0, rng.choice(absent)] = True
         saps = np.concatenate([saps, single])
@@ -98,18 +103,18 @@ def epoch_loader(
 ) -> tuple[DataLoader, int]:  # fmt: skip
     """Batches of one epoch from batch ``start`` on, and the number of batches in the whole epoch.
 
-    Batches are as nearly as possible of ``batch_videos`` and of equal size; each of several processes gets its part of
-    every batch, and the parts together are the batch that one process would get. With ``accumulate`` a batch comes as
-    so many smaller ones.
+    Batches are as nearly as possible of ``batch_videos`` and of equal size. With ``accumulate`` a batch comes as so
+    many parts, as nearly as possible of equal size too. Each of several processes gets its share of every part, and
+    the shares together are the part that one process would get.
 
     Args:
         questions: see :class:`EpochRows`.
 
     Returns:
-        The batches (``accumulate`` of them for each step of the optimiser), and the number of steps in the epoch.
+        The parts (``accumulate`` of them for each step of the optimiser), and the number of steps in the epoch.
 
     Raises:
-        RecipeError: a batch has fewer videos than there are processes and parts.
+        RecipeError: a batch has fewer videos than one for each process in each part.
     """
     dataset = EpochRows(graphs, recipe, epoch, questions)
     order = np.random.default_rng([recipe.seed, epoch]).permutation(len(dataset))
@@ -118,7 +123,7 @@ def epoch_loader(
     if len(batches[-1]) < N * parts:
         found = f"{len(batches[-1])} videos in a batch"
         raise RecipeError(f"batch_videos: found {found}, expected one for each of {N} processes x {parts} parts")
-    mine = [np.array_split(batch, N * parts)[p * N + rank()].tolist() for batch in batches for p in range(parts)]
+    mine = [np.array_split(part, N)[rank()].tolist() for batch in batches for part in np.array_split(batch, parts)]
     own = torch.Generator()  # a loader draws a seed when it starts; the global stream must not depend on restarts
     loader = DataLoader(
         dataset, batch_sampler=mine[start * parts :], collate_fn=collate_rows, num_workers=workers, generator=own
@@ -155,7 +160,18 @@ def evaluation_videos(graphs: Sequence[SceneGraph], recipe: Recipe) -> list[Scen
 def split_validation(
     graphs: Sequence[SceneGraph], seed: int, share: float = 0.1
 ) -> tuple[list[SceneGraph], list[SceneGraph]]:
-    """Split by video into training and validation videos (at least one each)."""
-    held = np.random.default_rng([seed, 77]).permutation(len(graphs))[: max(1, round(share * len(graphs)))]
-    kept = np.setdiff1d(np.arange(len(graphs)), held)
-    return [graphs[i] for i in kept], [graphs[i] for i in sorted(held)]
+    """Split by video into training and validation graphs. The clips VIDEO#0, VIDEO#1, ... of a video stay together.
+
+    Raises:
+        RecipeError: there is one video only.
+    """
+    videos = list(dict.fromkeys(graph.video.partition("#")[0] for graph in graphs))
+    if len(videos) < 2:
+        found = f"'validation' and {len(videos)} video to train on"
+        raise RecipeError(f"Recipe.select: found {found}, expected at least 2 videos, or 'test'")
+    chosen = np.random.default_rng([seed, 77]).permutation(len(videos))[: max(1, round(share * len(videos)))]
+    held = {videos[i] for i in chosen}
+    kept, left = [], []
+    for graph in graphs:
+        (left if graph.video.partition("#")[0] in held else kept).append(graph)
+    return kept, left

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import math
 import signal
 import threading
 import time
@@ -15,9 +16,10 @@ import torch
 from torch import Tensor, nn
 from tqdm.auto import tqdm
 
-from proda_lib.distributed import all_sum, any_process, processes, rank
+from proda_lib.distributed import all_sum, any_process, first_decides, processes, rank
 from proda_lib.errors import TrainingError
 from proda_lib.graph import SceneGraph
+from proda_lib.nn.norm import NORMS
 from proda_lib.training.checkpoint import read_checkpoint, restore, save_checkpoint
 from proda_lib.training.data import Questions, Rows, epoch_loader
 from proda_lib.training.recipe import Recipe
@@ -32,9 +34,13 @@ LOOK_EVERY = 20
 class Stage:
     """What one stage trains and how it is judged.
 
+    Every stage counts its epochs from 0, and what an epoch visits depends on (seed, epoch) alone. So the first epoch of
+    the second stage has the frames, specifications and order that the first epoch of the first stage had, and so on.
+
     Attributes:
         name: "pretrain", "posttrain" or "self".
-        losses: model, batch and share of the stage's epochs done → loss terms; their sum is minimised.
+        losses: model, batch and progress, from 0 at the stage's first step to 1 at its last → loss terms; their sum is
+            minimised.
         trained: modules that train; everything else is frozen and in evaluation mode.
         validate: model → metrics, of which "score" picks the best epoch.
         questions: SAPs (S, C) of each video, if they are not drawn from its labels.
@@ -53,10 +59,11 @@ class Stage:
 def make_optimizer(modules: Sequence[nn.Module], lr: float, weight_decay: float) -> torch.optim.AdamW:
     """AdamW; no weight decay on biases, norms and other 1-d parameters."""
     parameters = [p for module in modules for p in module.parameters()]
-    groups = [
-        {"params": [p for p in parameters if p.ndim >= 2], "weight_decay": weight_decay},
-        {"params": [p for p in parameters if p.ndim < 2], "weight_decay": 0.0},
-    ]
+    norms = [part for module in modules for part in module.modules() if isinstance(part, NORMS)]
+    of_norms = {id(p) for norm in norms for p in norm.parameters()}
+    decayed = [p for p in parameters if p.ndim >= 2 and id(p) not in of_norms]
+    spared = [p for p in parameters if p.ndim < 2 or id(p) in of_norms]
+    groups = [{"params": decayed, "weight_decay": weight_decay}, {"params": spared, "weight_decay": 0.0}]
     return torch.optim.AdamW(groups, lr=lr, fused=True)
 
 
@@ -82,6 +89,30 @@ def interrupts() -> Iterator[Callable[[], bool]]:
             signal.signal(number, handler)
 
 
+@dataclass
+class Standing:
+    """Where a stage stands: with model, optimizer and random state, what a checkpoint holds.
+
+    Attributes:
+        checkpoint: its file.
+        epoch, done: epochs done, and steps of the next one.
+        best, best_score: weights and score of the best epoch so far.
+        sums: loss terms of this process, summed over the steps of this epoch; None before the first.
+        looked: the last look: its step, and the sums of all processes then. ``trace``: see :func:`run_stage`.
+        saved: when the last checkpoint was written.
+    """
+
+    checkpoint: Path
+    epoch: int = 0
+    done: int = 0
+    best: dict[str, Tensor] | None = None
+    best_score: float = -float("inf")
+    sums: dict[str, Tensor] | None = None
+    looked: tuple[int, dict[str, float]] = (0, {})
+    trace: dict[str, list[float]] = field(default_factory=dict)
+    saved: float = field(default_factory=time.monotonic)
+
+
 def run_stage(
     stage: Stage, model: nn.Module, graphs: Sequence[SceneGraph], recipe: Recipe, recipe_hash: str, fabric,
     checkpoint: Path, workers: int = 0,
@@ -101,91 +132,108 @@ def run_stage(
         module.requires_grad_(True)
     optimizer = make_optimizer(stage.trained, stage.lr, recipe.weight_decay)
     wrapped, optimizer = fabric.setup(model, optimizer)
-    epoch, done, best, best_score, sums = 0, 0, None, -float("inf"), None
-    trace, looked = {}, (0, {})  # the last look: its step, and the sums of all processes then
-    if checkpoint.exists():
+    at = Standing(checkpoint)
+    if first_decides(checkpoint.exists()):
         state, tensors = read_checkpoint(checkpoint, recipe_hash)
-        best = restore(tensors, model, optimizer.optimizer)
-        epoch, done, stage.curves, best_score = state["epoch"], state["step"], state["curves"], state["best_score"]
+        at.best, at.best_score = restore(tensors, model, optimizer.optimizer), state["best_score"]
+        at.epoch, at.done, stage.curves = state["epoch"], state["step"], state["curves"]
         # Sums are over all processes, however many there were; the first one takes them over.
-        sums = {name: torch.tensor(value if rank() == 0 else 0.0, device=fabric.device, dtype=torch.double)
-                for name, value in state["sums"].items()} or None  # fmt: skip
-        trace, looked = state["trace"], (done, dict(state["sums"]))
+        at.sums = {name: torch.tensor(value if rank() == 0 else 0.0, device=fabric.device, dtype=torch.double)
+                   for name, value in state["sums"].items()} or None  # fmt: skip
+        at.trace, at.looked = state["trace"], (at.done, dict(state["sums"]))
     if rank():  # other dropout than in the first process
-        torch.manual_seed(int(np.random.default_rng([recipe.seed, rank(), epoch, done]).integers(2**31)))
+        torch.manual_seed(int(np.random.default_rng([recipe.seed, rank(), at.epoch, at.done]).integers(2**31)))
 
-    def save(epoch: int, step: int) -> None:  # within an epoch, only right after a look
-        state = {"recipe": recipe_hash, "stage": stage.name, "epoch": epoch, "step": step, "curves": stage.curves,
-                 "best_score": best_score, "sums": looked[1], "trace": trace}  # fmt: skip
+    def save() -> None:  # within an epoch, only right after a look
+        state = {"recipe": recipe_hash, "stage": stage.name, "epoch": at.epoch, "step": at.done, "curves": stage.curves,
+                 "best_score": at.best_score, "sums": at.looked[1], "trace": at.trace}  # fmt: skip
         if rank() == 0:
-            save_checkpoint(checkpoint, state, model, optimizer, best)
+            save_checkpoint(checkpoint, state, model, optimizer, at.best)
+        at.saved = time.monotonic()
 
-    def look(bar: tqdm, step: int, steps: int) -> None:
-        nonlocal looked
-        totals = {name: all_sum(total).item() for name, total in sums.items()}
-        means = {name: total / step for name, total in totals.items()}
-        if bad := [name for name, value in means.items() if value != value or abs(value) == float("inf")]:
-            raise TrainingError(f"{stage.name}, epoch {epoch + 1}, step {step}: loss terms {', '.join(bad)}: found not "
-                                f"finite, expected finite; last good checkpoint: {checkpoint.name}")  # fmt: skip
-        bar.set_postfix({name: f"{value:.4f}" for name, value in means.items()})
-        if step > looked[0]:
-            recent = {n: (total - looked[1].get(n, 0.0)) / (step - looked[0]) for n, total in totals.items()}
-            for name, value in {"epoch": epoch + step / steps, **recent}.items():
-                trace.setdefault(name, []).append(value)
-            looked = step, totals
-
-    saved, parts = time.monotonic(), recipe.accumulate
     with interrupts() as interrupted:
-        while epoch < stage.epochs:
+        while at.epoch < stage.epochs:
+            started = time.monotonic()
             model.eval()
             for module in stage.trained:
                 module.train()
-            loader, steps = epoch_loader(graphs, recipe, epoch, done, workers, stage.questions)
-            title = f"{stage.name} {epoch + 1}/{stage.epochs}"
-            started, progress = time.monotonic(), epoch / max(stage.epochs, 1)
-            with tqdm(loader, title, total=steps * parts, initial=done * parts, leave=False, mininterval=1.0) as bar:
-                for part, rows in enumerate(bar, 1):
-                    lr = stage.lr * learning_rate(epoch * steps + done, stage.epochs * steps, recipe.warmup * steps)
-                    for group in optimizer.param_groups:
-                        group["lr"] = lr
-                    last = part % parts == 0
-                    with fabric.no_backward_sync(wrapped, enabled=not last and processes() > 1):
-                        terms = stage.losses(wrapped, rows.to(fabric.device), progress)
-                        # Terms are shares of the batch's loss, and gradients are averaged over processes, not summed.
-                        fabric.backward(torch.stack(list(terms.values())).sum() * (processes() / parts))
-                    terms = {name: value.detach().double() / parts for name, value in terms.items()}
-                    sums = terms if sums is None else {name: sums[name] + value for name, value in terms.items()}
-                    if not last:
-                        continue
-                    fabric.clip_gradients(wrapped, optimizer, max_norm=recipe.clip, error_if_nonfinite=False)
-                    optimizer.step()
-                    optimizer.zero_grad(set_to_none=True)
-                    done += 1
-                    due = done % LOOK_EVERY == 0 or done == steps
-                    if not due and processes() > 1:
-                        continue  # several processes agree only now and then on what to do
-                    stop, write = any_process(interrupted()), any_process(time.monotonic() - saved > SAVE_EVERY)
-                    if due or stop or write:
-                        look(bar, done, steps)
-                    if stop or write:
-                        save(epoch, done)
-                        saved = time.monotonic()
-                    if stop:
-                        raise KeyboardInterrupt
+            steps = train_epoch(stage, at, wrapped, optimizer, graphs, recipe, fabric, workers, interrupted, save)
             model.eval()
             metrics = stage.validate(model)
-            means = {name: total / steps for name, total in looked[1].items()}
-            row = {"stage": stage.name, "epoch": epoch + 1, **means, **metrics, "trace": trace}
+            means = {name: total / steps for name, total in at.looked[1].items()}
+            row = {"stage": stage.name, "epoch": at.epoch + 1, **means, **metrics, "trace": at.trace}
             stage.curves.append({**row, "seconds": round(time.monotonic() - started, 2)})
-            if metrics["score"] > best_score:
-                best_score = metrics["score"]
-                best = {name: value.detach().clone() for name, value in model.state_dict().items()}
-            epoch, done, sums, trace, looked = epoch + 1, 0, None, {}, (0, {})
-            save(epoch, 0)
-            saved = time.monotonic()
-    model.load_state_dict(best)
+            if metrics["score"] > at.best_score:
+                at.best_score = metrics["score"]
+                at.best = {name: value.detach().clone() for name, value in model.state_dict().items()}
+            at = Standing(checkpoint, at.epoch + 1, best=at.best, best_score=at.best_score)
+            save()
+    model.load_state_dict(at.best)
     model.eval()
     return stage.curves
+
+
+def train_epoch(
+    stage: Stage, at: Standing, wrapped, optimizer, graphs: Sequence[SceneGraph], recipe: Recipe, fabric, workers: int,
+    interrupted: Callable[[], bool], save: Callable[[], None],
+) -> int:  # fmt: skip
+    """The steps of one epoch from where the stage stands on; the number of steps in the whole epoch.
+
+    Raises:
+        TrainingError, KeyboardInterrupt: see :func:`run_stage`.
+    """
+    loader, steps = epoch_loader(graphs, recipe, at.epoch, at.done, workers, stage.questions)
+    total, parts = stage.epochs * steps, recipe.accumulate
+    title = f"{stage.name} {at.epoch + 1}/{stage.epochs}"
+    with tqdm(loader, title, total=steps * parts, initial=at.done * parts, leave=False, mininterval=1.0) as bar:
+        for part, rows in enumerate(bar, 1):
+            step = at.epoch * steps + at.done
+            for group in optimizer.param_groups:
+                group["lr"] = stage.lr * learning_rate(step, total, recipe.warmup * steps)
+            last = part % parts == 0
+            with fabric.no_backward_sync(wrapped, enabled=not last and processes() > 1):
+                terms = stage.losses(wrapped, rows.to(fabric.device), step / max(total - 1, 1))
+                # Terms are shares of the part's loss, and gradients are averaged over processes, not summed.
+                fabric.backward(torch.stack(list(terms.values())).sum() * (processes() / parts))
+            terms = {name: value.detach().double() / parts for name, value in terms.items()}
+            at.sums = terms if at.sums is None else {name: at.sums[name] + value for name, value in terms.items()}
+            if not last:
+                continue
+            fabric.clip_gradients(wrapped, optimizer, max_norm=recipe.clip, error_if_nonfinite=False)
+            optimizer.step()
+            optimizer.zero_grad(set_to_none=True)
+            at.done += 1
+            due = at.done % LOOK_EVERY == 0 or at.done == steps
+            if not due and processes() > 1:
+                continue  # several processes agree only now and then on what to do
+            stop, write = any_process(interrupted()), any_process(time.monotonic() - at.saved > SAVE_EVERY)
+            if due or stop or write:
+                bar.set_postfix({name: f"{value:.4f}" for name, value in look(stage, at, steps).items()})
+            if stop or write:
+                save()
+            if stop:
+                raise KeyboardInterrupt
+    return steps
+
+
+def look(stage: Stage, at: Standing, steps: int) -> dict[str, float]:
+    """Fetch the loss terms, note in the trace what they were since the last look, and return their means so far.
+
+    Raises:
+        TrainingError: a mean is not finite.
+    """
+    totals = {name: all_sum(total).item() for name, total in at.sums.items()}
+    means = {name: total / at.done for name, total in totals.items()}
+    if bad := [name for name, value in means.items() if not math.isfinite(value)]:
+        raise TrainingError(f"{stage.name}, epoch {at.epoch + 1}, step {at.done}: loss terms {', '.join(bad)}: found "
+                            f"not finite, expected finite; last good checkpoint: {at.checkpoint.name}")  # fmt: skip
+    before, sums = at.looked
+    if at.done > before:
+        recent = {name: (total - sums.get(name, 0.0)) / (at.done - before) for name, total in totals.items()}
+        for name, value in {"epoch": at.epoch + at.done / steps, **recent}.items():
+            at.trace.setdefault(name, []).append(value)
+        at.looked = at.done, totals
+    return means
 
 
 def learning_rate(step: int, total: int, warmup: float) -> float:

@@ -11,7 +11,8 @@ from pathlib import Path
 import numpy as np
 
 from proda_lib.datasets.registry import Split
-from proda_lib.distributed import rank
+from proda_lib.distributed import barrier, first_decides, rank
+from proda_lib.errors import RecipeError
 from proda_lib.evaluation.attempts import averaged, iterated_self
 from proda_lib.evaluation.localization import FrameScores
 from proda_lib.evaluation.localization_record import ask_about_labels, hit_summary, map_summary, not_measurable
@@ -54,12 +55,31 @@ class Scores:
 
 
 def make_fabric(recipe: Recipe, device: str = "cpu", devices: int = 1, num_nodes: int = 1):
-    """A launched ``lightning_fabric.Fabric``; with several devices, one process for each."""
-    from lightning_fabric import Fabric  # takes seconds to import, so only where training starts
+    """A launched ``lightning_fabric.Fabric``; with several devices, one process for each.
 
-    strategy = "ddp" if devices * num_nodes > 1 else "auto"
-    fabric = Fabric(accelerator=device.split(":")[0], devices=devices, num_nodes=num_nodes, strategy=strategy,
-                    precision=recipe.precision)  # fmt: skip
+    Args:
+        device: "cpu", "cuda", or one of several, as "cuda:1".
+
+    Raises:
+        RecipeError: ``device`` has a number that is none, or there are several devices.
+    """
+    from lightning_fabric import Fabric  # takes seconds to import, so only where training starts
+    from lightning_fabric.plugins import DoublePrecision
+
+    class Double(DoublePrecision):
+        """Losses in double precision too: Fabric's own turns what the model gives back into single precision."""
+
+        def convert_output(self, data):
+            return data
+
+    kind, _, index = device.partition(":")
+    if index and (devices * num_nodes > 1 or not index.isdecimal()):
+        found = f"{device!r} for {devices} devices on {num_nodes} machines"
+        raise RecipeError(f"device: found {found}, expected {kind!r}, or {kind + ':0'!r} and so on for one device")
+    precision = {"plugins": [Double()]} if recipe.precision == "64-true" else {"precision": recipe.precision}
+    fabric = Fabric(accelerator=kind, devices=[int(index)] if index and kind != "cpu" else devices,
+                    num_nodes=num_nodes, strategy="ddp" if devices * num_nodes > 1 else "auto",
+                    **precision)  # fmt: skip
     fabric.launch()
     keep_freed_memory()
     return fabric
@@ -92,7 +112,7 @@ def fit_and_score(
                           workers=4 if device.startswith("cuda") else 0,
                           after_pretrain=lambda model: save(model, folder / "pretrained"))  # fmt: skip
     save(model, folder / "model")
-    fabric.barrier()
+    barrier()
     return score_folder(folder, recipe, split, fabric.device), curves
 
 
@@ -105,7 +125,7 @@ def save(model: SavedModel, folder: Path) -> None:
 def score_folder(folder: Path, recipe: Recipe, split: Split, device: str) -> Scores:
     """Test scores of the models saved in a fold's folder; ProDA's also as it was between the two stages."""
     found = score(MODELS[recipe.model].from_pretrained(folder / "model", device), recipe, split, device)
-    if (folder / "pretrained").exists():
+    if first_decides((folder / "pretrained").exists()):
         before = MODELS[recipe.model].from_pretrained(folder / "pretrained", device)
         rows = {**found.rows, "pretrain": paper_protocol(before, split.test, recipe, device)}
         found = dataclasses.replace(found, rows=rows)

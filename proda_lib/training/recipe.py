@@ -37,7 +37,8 @@ class Recipe:
         model: "proda"; its controls "no_prompt", "encoder_only", "prompt_only" (rule and trained MLP) and "logistic"
             (regression on histograms); or a baseline of table 1, "token_transformer", "frame_gcn", "gpnn" or
             "relation_lstm".
-        seed: drives everything random.
+        seed: drives everything random but two things: SSG-World's videos are the same for every seed, and the
+            label-free protocol ``partition`` always averages the partitions of seeds 0, 1 and 2.
         train_videos, test_videos: how many to make (world only).
         relations: False removes every relation (boxes, classes and edges stay). ``shuffle_frames``: True permutes the
             frames of every video. ``relation_noise``, ``missing``: share of relations that are replaced, of boxes
@@ -49,9 +50,10 @@ class Recipe:
             place in training and central in evaluation, instead of from the whole video (:meth:`SceneGraph.window`).
         width ... graph_supervision: see :class:`ModelConfig`.
         spec_length: K. ``specs_per_video``: S, specifications of a video in a batch. ``batch_videos``: videos a batch.
-        accumulate: a batch goes through in so many parts, one after the other, and their gradients are averaged: less
-            memory, the same number of videos a step, but VGNorm and BatchNorm see one part at a time. The learning rate
-            is what is written here, whatever the number of parts and devices. ``recompute``: see :class:`ModelConfig`.
+        accumulate: a batch goes through in so many parts, one after the other, and their gradients are averaged, each
+            part counting the same also where one has a video more: less memory, the same number of videos a step, but
+            VGNorm and BatchNorm see one part at a time. The learning rate is what is written here, whatever the number
+            of parts and devices. ``recompute``: see :class:`ModelConfig`.
         absent_singles: also train on length-1 SAPs of an absent action (for protocol "scan"). ``absent_row``: True
             draws 2L + 2 specifications, one more of a single absent action, in training and in the paper's protocol.
         redraw: specifications are drawn afresh each epoch; False: once for good. ``long_videos``: "cap" caps the number
@@ -60,10 +62,10 @@ class Recipe:
             :func:`~proda_lib.training.stages.train`).
         pretrain_epochs, pretrain_lr, posttrain_epochs, posttrain_lr: the two stages.
         weight_decay, clip, warmup: of AdamW (not on biases, norms, 1-d); gradient norm; epochs.
-        margin_dis, margin_rec: m1, m2. ``falling_margins``: both fall from 0.7 to 0.2 over a stage instead.
-            ``dis``, ``rec``: whether the loss has the term (weight λ4 = 1). ``batch_loss``: each is one number of the
-            batch instead of one per sample. ``balance_u``: the loss of a_u is weighted by gradient norms
-            (:func:`~proda_lib.training.stages.balance`).
+        margin_dis, margin_rec: m1, m2. ``falling_margins``: both fall from 0.7 at a stage's first step to 0.2 at its
+            last instead. ``dis``, ``rec``: whether the loss has the term (weight λ4 = 1). ``batch_loss``: each
+            is one number of the batch instead of one per sample. ``balance_u``: the loss of a_u is weighted by gradient
+            norms (:func:`~proda_lib.training.stages.balance`).
         posttrain_heads: "tm" (appendix D.2) or "sutm" (section 4.1 says a_u, a_s and a_t). ``head_m``: "keep" or
             "reinit" before the second stage.
         select: "validation" (10 % of the training videos) or "test" (as the paper).

@@ -29,12 +29,12 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from filelock import FileLock
+from filelock import FileLock, Timeout
 from safetensors.numpy import load_file, save
 
 import proda_lib
 from proda_lib.datasets.registry import Split, data_version, load_splits
-from proda_lib.distributed import any_process, processes, rank
+from proda_lib.distributed import any_process, barrier, first_decides, processes, rank
 from proda_lib.errors import CheckpointError, DataError
 from proda_lib.files import write_atomically
 from proda_lib.models.saved import SavedModel
@@ -44,6 +44,9 @@ from proda_lib.training.data import evaluation_videos
 from proda_lib.training.outcome import fit_and_score, make_fabric, score_folder, summarise
 from proda_lib.training.recipe import NETWORK_NAMES, NUMERICS, Recipe, read_recipe
 from proda_lib.training.stages import MODELS
+
+#: While the first process waits for another one's run, the others hear from it this often (seconds).
+LOCK_EVERY = 10.0
 
 
 @dataclass(frozen=True)
@@ -141,17 +144,37 @@ def get(recipe: Recipe, device: str = "cpu", devices: int = 1, num_nodes: int = 
     Raises:
         DataError: the data set is not installed and there is no committed record either.
     """
-    if run := find(recipe):
+    if devices * num_nodes == 1 and (run := find(recipe)):  # of several processes, the first decides, below
         return run
     fabric = make_fabric(recipe, device, devices, num_nodes) if recipe.model in NETWORK_NAMES else None
     folder = runs_root() / run_name(recipe)
     folder.mkdir(parents=True, exist_ok=True)
-    lock = FileLock(runs_root() / f"{folder.name}.lock") if rank() == 0 else contextlib.nullcontext()
-    with lock:  # another process may make the same run at this moment: wait for it
-        if not any_process(rank() == 0 and find(recipe) is not None):
+    with _locked(runs_root() / f"{folder.name}.lock"):  # another process may make the same run at this moment
+        if not first_decides(find(recipe) is not None):
             _make(recipe, folder, device, fabric)
-        any_process(False)  # the record is written
+        barrier()  # the record is written
     return find(recipe)
+
+
+@contextlib.contextmanager
+def _locked(path: Path) -> Iterator[None]:
+    """Hold a lock, by the first process for all. While it waits it says so now and then.
+
+    Messages between processes have a time limit (Fabric's is half an hour), and another run may take longer.
+    """
+    lock = FileLock(path)
+
+    def acquired() -> bool:
+        with contextlib.suppress(Timeout):
+            lock.acquire(timeout=LOCK_EVERY)
+        return lock.is_locked
+
+    while not any_process(rank() == 0 and acquired()):
+        pass
+    try:
+        yield
+    finally:
+        lock.release()
 
 
 def get_numbers(recipe: Recipe, device: str = "cpu") -> Run:
@@ -301,5 +324,5 @@ def hardware(device: str) -> dict[str, str | int]:
     found: dict[str, str | int] = {"device": device, "cpu": cpu, "cores": os.cpu_count() or 0}
     found["threads"] = torch.get_num_threads()
     if device.startswith("cuda"):
-        found["gpu"] = torch.cuda.get_device_name()
+        found["gpu"] = torch.cuda.get_device_name(device)
     return found

@@ -45,7 +45,10 @@ MODELS: dict[str, type[SavedModel]] = {
 
 
 def margins(recipe: Recipe, progress: float) -> tuple[float, float]:
-    """m1, m2. ``falling_margins``: both go from 0.7 to 0.2 linearly over the stage's epochs (``progress`` in 0..1)."""
+    """m1, m2. ``falling_margins``: both go linearly from 0.7 at the stage's first step to 0.2 at its last.
+
+    ``progress``: 0 at the first step, 1 at the last.
+    """
     if recipe.falling_margins:
         return (0.7 - 0.5 * progress,) * 2
     return recipe.margin_dis, recipe.margin_rec
@@ -177,7 +180,8 @@ def train(
             return {"val_a_t": found, "score": found}
 
         epochs = recipe.pretrain_epochs + recipe.posttrain_epochs
-        stage = Stage("pretrain", epochs, recipe.pretrain_lr, [model], control_losses, judge)
+        trained = model.used() if isinstance(model, EncoderOnly) else [model]
+        stage = Stage("pretrain", epochs, recipe.pretrain_lr, trained, control_losses, judge)
         return model, go(stage, checkpoint=folder / "pretrain.safetensors")
 
     def judge_pretrain(model: nn.Module) -> dict[str, float]:
