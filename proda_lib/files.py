@@ -6,10 +6,12 @@ import contextlib
 import errno
 import hashlib
 import os
-import tempfile
-from collections.abc import Callable
+import shutil
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
+
+from filelock import FileLock
 
 from proda_lib.errors import DataError
 
@@ -52,24 +54,49 @@ def write_atomically(path: Path, write: Callable[[Path], Any]) -> None:
         raise DataError(path, "writing", error, "a folder that can be written, with room on its disk") from error
 
 
-def replace_folder(new: Path, target: Path) -> None:
-    """Give a folder its final name. What had that name is removed, or brought back if anything stops this.
+@contextlib.contextmanager
+def replacing(target: Path) -> Iterator[Path]:
+    """A scratch folder beside ``target``; if its folder ``new`` is there at the end, that takes the name ``target``.
+
+    One process at a time; another waits. What stood under the name is removed once the new folder has it, and stays if
+    anything stops this before. A kill leaves traces beside ``target``, which the next call removes: see
+    :func:`recover_folder`.
 
     Raises:
         DataError: the system refuses to rename; what stood under the name is there again.
     """
-    with tempfile.TemporaryDirectory(prefix=f".{target.name}-", dir=target.parent) as scratch:
-        old = Path(scratch) / "old"
+    scratch, old = _beside(target, "scratch"), _beside(target, "old")
+    with FileLock(_beside(target, "lock")):
+        recover_folder(target)
+        scratch.mkdir()
         try:
-            if os.path.lexists(target):
-                os.rename(target, old)
-            os.rename(new, target)
-        except BaseException as error:  # Ctrl-C too
-            if os.path.lexists(old) and not os.path.lexists(target):
-                os.rename(old, target)
-            if isinstance(error, OSError):
-                raise DataError(target, "renaming", error, f"to take the place of {new}") from error
-            raise
+            yield scratch
+            if os.path.lexists(scratch / "new"):
+                _swap(scratch / "new", target, old)
+        finally:  # Ctrl-C too
+            recover_folder(target)
+
+
+def _swap(new: Path, target: Path, old: Path) -> None:
+    try:
+        if os.path.lexists(target):
+            os.rename(target, old)
+        os.rename(new, target)
+    except OSError as error:
+        raise DataError(target, "renaming", error, f"to take the place of {new}") from error
+
+
+def recover_folder(target: Path) -> None:
+    """Clear up after a :func:`replacing` that was killed: a folder that lost its name to no other gets it back."""
+    scratch, old = _beside(target, "scratch"), _beside(target, "old")
+    if os.path.lexists(old) and not os.path.lexists(target):
+        os.rename(old, target)
+    for path in (scratch, old):
+        shutil.rmtree(path, ignore_errors=True)
+
+
+def _beside(target: Path, what: str) -> Path:
+    return target.with_name(f".{target.name}.{what}")
 
 
 def sha256(path: Path) -> str:

@@ -37,7 +37,8 @@ def test_killed_at_random_moments(work):
     found = crashes.kill_at_random(work, 3, seed=0)
     assert found.killed == 3
     assert (found.lost, found.broken) == (0, 0), found.messages
-    assert work.name != "packed store" or not found.left_over, found.messages
+    if work is not REWRITING:  # its tensors go through a temporary file of safetensors' own
+        assert not found.left_over, found.messages
 
 
 @pytest.mark.parametrize("work", OTHERS[1:], ids=lambda work: work.name)

@@ -20,7 +20,6 @@ from proda_lib.errors import DataError
 from proda_lib.features.clip import ClipEncoder, add_features
 from proda_lib.features.video import read_frames
 from tests.predict_cases import write_film
-from tests.test_cli_data import proda  # noqa: F401
 
 TINY = "random-tiny"
 
@@ -244,7 +243,7 @@ def test_video_files_are_decoded_at_the_annotated_numbers(official, tmp_path, en
         assert np.asarray(graph.frame_features) == pytest.approx(np.tile(light, (4, 1)), abs=0.05)
 
 
-def test_dry_run_says_what_each_video_lacks(official, tmp_path, proda, monkeypatch):  # noqa: F811
+def test_dry_run_says_what_each_video_lacks(official, tmp_path, proda, monkeypatch):
     ag, frames = shutil.copytree(official / "ag", tmp_path / "ag"), copy_frames(official, tmp_path)
     arguments = ("data", "prepare", "charades", "--annotations", ag, "--frames-or-videos", frames, "--features", TINY,
                  "--out", tmp_path / "out", "--split", "train", "--dry-run")  # fmt: skip
@@ -273,7 +272,7 @@ def test_dry_run_says_what_each_video_lacks(official, tmp_path, proda, monkeypat
 @pytest.mark.parametrize("rate", ["30", None, [30], 0, -1, float("nan"), float("inf")])
 def test_dry_run_reports_a_broken_rate_beside_a_video_file(official, tmp_path, rate):
     ag = shutil.copytree(official / "ag", tmp_path / "ag")
-    video, numbers = next(iter(Files.find(ag, "train").frame_numbers().items()))
+    video, numbers = next(iter(Files.find(ag, ("train",)).frame_numbers().items()))
     rates = pickle.loads((ag / "star_video_fps").read_bytes())
     (ag / "star_video_fps").write_bytes(pickle.dumps({**rates, f"{video}.mp4": rate}, 2))
     frames = copy_frames(official, tmp_path)
@@ -283,7 +282,7 @@ def test_dry_run_reports_a_broken_rate_beside_a_video_file(official, tmp_path, r
     assert any("star_video_fps" in text for _, text in ready.missing[video]), ready
 
 
-def test_dry_run_looks_for_encoder_place_and_room(official, tmp_path, monkeypatch, proda):  # noqa: F811
+def test_dry_run_looks_for_encoder_place_and_room(official, tmp_path, monkeypatch, proda):
     def dry(out, features=TINY):
         code, said, _ = proda("data", "prepare", "charades", "--annotations", official / "ag", "--frames-or-videos",
                               official / "frames", "--features", features, "--out", out, "--split", "train",
@@ -332,7 +331,7 @@ def test_a_video_that_ends_before_its_last_annotation(official, tmp_path):
         run(official, tmp_path / "out", tmp_path)
 
 
-def test_only_charades_can_be_prepared(proda, official, tmp_path):  # noqa: F811
+def test_only_charades_can_be_prepared(proda, official, tmp_path):
     code, _, err = proda("data", "prepare", "cad120", "--annotations", official, "--frames-or-videos", official,
                          "--features", TINY, "--out", tmp_path)  # fmt: skip
     assert code == 2 and "expected charades" in err

@@ -18,7 +18,6 @@ from proda_lib.datasets.store import GraphStore, StoreWriter
 from proda_lib.errors import DataError
 from proda_lib.graph import SceneGraph
 from tests.graphs import VOCABULARY, make_graph
-from tests.test_cli_data import proda  # noqa: F401
 
 ARRAYS = [f.name for f in dataclasses.fields(SceneGraph) if f.name not in ("video", "vocabulary", "duration", "scene")]
 
@@ -245,7 +244,7 @@ def test_damage_is_named(tmp_path, name, damage):
 
 
 @pytest.mark.parametrize("parts", [False, True])
-def test_data_check_compares_every_byte_of_a_store(proda, tmp_path, small_shards, parts):  # noqa: F811
+def test_data_check_compares_every_byte_of_a_store(proda, tmp_path, small_shards, parts):
     for part in ("train", "test") if parts else ("",):
         write_store(tmp_path / part, graphs(8))
     code, out, _ = proda("data", "check", tmp_path)
@@ -262,7 +261,7 @@ def test_data_check_compares_every_byte_of_a_store(proda, tmp_path, small_shards
         assert line.startswith(f"fault: {path}: checksum: found sha256 ")
 
 
-def test_data_check_of_a_folder_without_a_store(proda, tmp_path):  # noqa: F811
+def test_data_check_of_a_folder_without_a_store(proda, tmp_path):
     code, _, err = proda("data", "check", tmp_path)
     assert code == 2 and "about.json" in err and "cad120" in err
 

@@ -12,7 +12,6 @@ import os
 import reprlib
 import stat
 import struct
-import tempfile
 import urllib.parse
 import urllib.request
 import warnings
@@ -29,7 +28,7 @@ from proda_lib.datasets.charades import read_charades, read_classes
 from proda_lib.datasets.official import CHARADES_CLASSES, CHARADES_CSVS, SPLITS, Files, charades_folder
 from proda_lib.datasets.report import Report
 from proda_lib.errors import DataError, DataErrors
-from proda_lib.files import NO_ROOM, make_folder, replace_folder, sha256, write_atomically
+from proda_lib.files import NO_ROOM, make_folder, replacing, sha256, write_atomically
 from proda_lib.paths import data_root
 
 CHECKSUMS = Path(__file__).with_name("checksums.json")  #: {data set: {archive: SHA-256}} of the known releases
@@ -80,9 +79,9 @@ def add_dataset(
     root = data_root() if root is None else Path(root)
     make_folder(root, "data sets")
     target = root / name
-    installed = installed_checksum(target)
-    with tempfile.TemporaryDirectory(prefix=f".{name}-", dir=root) as scratch:
-        archive = _fetch(str(source), Path(scratch))
+    with replacing(target) as scratch:
+        installed = installed_checksum(target)
+        archive = _fetch(str(source), scratch)
         digest = sha256(archive)
         say(f"sha256 {digest}  {archive.name}")
         if installed == digest:
@@ -91,13 +90,12 @@ def add_dataset(
         if target.exists() and installed is None:
             raise DataError(target, "folder", "files not put there by `proda data add`", "no such folder; move it away")
         _verify(name, digest, Path(checksums), accept_unknown, say)
-        unpacked = Path(scratch) / "unpacked"
+        unpacked = scratch / "new"
         files = _unpack(archive, unpacked)
         if errors := ARCHIVES[name](unpacked).errors:
             raise DataErrors(errors)
         marker = json.dumps({"archive": archive.name, "sha256": digest}, indent=2) + "\n"
         write_atomically(unpacked / MARKER, lambda path: path.write_text(marker))
-        replace_folder(unpacked, target)
     say(f"{name}: {files} files in {target}")
     return target
 

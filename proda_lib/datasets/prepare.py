@@ -15,7 +15,6 @@ from __future__ import annotations
 import json
 import os
 import shutil
-import tempfile
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -32,7 +31,7 @@ from proda_lib.errors import DataError
 from proda_lib.features.clip import BATCH, ClipEncoder, ahead, pictures_of, with_features
 from proda_lib.features.film import Picture
 from proda_lib.features.video import read_frames
-from proda_lib.files import make_folder, replace_folder, write_atomically
+from proda_lib.files import make_folder, recover_folder, replacing, write_atomically
 from proda_lib.graph import SceneGraph
 
 __all__ = ["check_charades", "prepare_charades"]
@@ -87,6 +86,7 @@ def _prepare_split(
     skip_broken: bool,
 ) -> dict[str, str]:  # fmt: skip
     """Make the store of a split, or add what it lacks; returns what was left out, and why."""
+    recover_folder(folder)
     partial, about = folder.with_name(f"{folder.name}.partial"), _about(split, files, encoder)
     stores = [store for store in (_begun(folder, about), _begun(partial, about)) if store is not None]
     there = {video for store in stores for video in store.videos}
@@ -128,14 +128,13 @@ def _pack(
     for store in stores:
         _verify(store)
     places = {video: (store, index) for store in stores for index, video in enumerate(store.videos)}
-    with tempfile.TemporaryDirectory(prefix=f".{folder.name}-", dir=folder.parent) as scratch:
-        new = Path(scratch) / "new"
-        with StoreWriter(new, graphs[0].vocabulary, about) as writer:
+    with replacing(folder) as scratch:
+        with StoreWriter(scratch / "new", graphs[0].vocabulary, about) as writer:
             for store, index in (places[graph.video] for graph in graphs if graph.video in places):
                 writer.add(store[index])
         if skipped:
-            write_atomically(new / SKIPPED, lambda path: path.write_text(json.dumps(skipped, indent=1) + "\n", "utf-8"))
-        replace_folder(new, folder)
+            text = json.dumps(skipped, indent=1) + "\n"
+            write_atomically(scratch / "new" / SKIPPED, lambda path: path.write_text(text, "utf-8"))
 
 
 def _remove(partial: Path) -> None:
