@@ -5,7 +5,7 @@ import warnings
 import numpy as np
 import pytest
 
-from proda_lib.datasets.charades import NO_ACTIONS, OVERRUN, REVERSED, read_charades, read_classes
+from proda_lib.datasets.charades import MEAN_COVERAGE, NO_ACTIONS, OVERRUN, REVERSED, read_charades, read_classes
 from proda_lib.datasets.report import Report
 from proda_lib.errors import DataError
 from proda_lib.vocabulary import CHARADES_SCENES
@@ -141,3 +141,11 @@ def test_official_release(shared_data, split, rows, kept, quirks):
     if split == "train":
         counts = np.bincount([len(v.labels) for v in videos.values()])[1:17].tolist()
         assert counts == [102, 389, 785, 1088, 1232, 1032, 955, 740, 464, 372, 248, 148, 96, 56, 44, 26]
+
+
+def test_mean_coverage_is_that_of_the_official_training_intervals(shared_data):
+    folder = shared_data / "charades"
+    with pytest.warns(UserWarning):
+        videos = read_charades(folder / "Charades_v1_train.csv", read_classes(folder / "Charades_v1_classes.txt"))
+    shares = [(end - start) / video.length for video in videos.values() for start, end in video.segments]
+    assert np.mean(shares) == pytest.approx(MEAN_COVERAGE, abs=5e-4)

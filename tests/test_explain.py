@@ -8,6 +8,7 @@ import torch
 
 from proda_lib.batch import collate
 from proda_lib.datasets import world
+from proda_lib.errors import DataError
 from proda_lib.evaluation import explain
 from proda_lib.models.config import ModelConfig
 from proda_lib.models.proda import ProDA
@@ -105,7 +106,7 @@ def test_carrier_weights_of_an_untrained_model_are_by_chance(model):
     graphs = world.make_videos(world.WorldConfig(), "test", 6)
     rows = explain.carrier_weights(model, graphs, 16)
     assert [row["layer"] for row in rows] == [1, 2] and all(0.3 < row["other_auc"] < 0.7 for row in rows)
-    with pytest.raises(ValueError, match="carriers"):
+    with pytest.raises(DataError, match="carriers"):
         explain.carrier_weights(model, [], 16)
 
 

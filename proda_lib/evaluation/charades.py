@@ -46,6 +46,8 @@ class MeanAveragePrecision:
 def average_precision(scores: Float[np.ndarray, "rows C"], truth: Bool[np.ndarray, "rows C"]) -> Float[np.ndarray, "C"]:
     """Average precision of each column: the mean over positives of the precision at their place in the ranking.
 
+    scikit-learn's groups equal scores into one threshold; the official code ranks them by row, and so does this.
+
     Args:
         scores: (rows, C) the higher, the surer; infinities are allowed.
         truth: (rows, C) 1 or True for positives.

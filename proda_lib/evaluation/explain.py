@@ -18,6 +18,7 @@ from sklearn.metrics import roc_auc_score
 from torch import Tensor, nn
 
 from proda_lib.batch import GraphRows, SceneGraphBatch, collate
+from proda_lib.errors import DataError
 from proda_lib.evaluation.scan import rows_of_both
 from proda_lib.graph import SceneGraph
 from proda_lib.models.proda import ProDA
@@ -158,7 +159,7 @@ def carrier_weights(
             groups.append(group[exists])
             weights.append(answer.w[:, exists])
     if not groups:
-        raise ValueError("carrier_weights: found no graph with carriers, expected graphs of SSG-World")
+        raise DataError("carrier_weights", "graphs", "none with carriers", "graphs of SSG-World, which have carriers")
     group, w = np.concatenate(groups), np.concatenate(weights, axis=1)
     rows = []
     for layer, values in enumerate(w, 1):

@@ -8,6 +8,7 @@ import math
 import pandas as pd
 from matplotlib.figure import Figure
 
+from proda_lib.errors import DataError
 from proda_lib.evaluation.grid import Recorded
 from proda_lib.evaluation.report import DATASETS, Spread, Table
 from proda_lib.evaluation.tables import by_page
@@ -25,8 +26,16 @@ SETTINGS = ("width", "train_videos", "batch_videos", "specs_per_video", "pretrai
 
 
 def tries() -> list[dict]:
-    """``results/profiles.json``: name, model, settings, steps, losses; validation mAP where an epoch was finished."""
-    return json.loads((results_root() / "profiles.json").read_text())["tries"]
+    """``results/profiles.json``: name, model, settings, steps, losses; validation mAP where an epoch was finished.
+
+    Raises:
+        DataError: the file is missing or damaged.
+    """
+    path = results_root() / "profiles.json"
+    try:
+        return json.loads(path.read_text())["tries"]
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise DataError(path, "file", f"{type(error).__name__}: {error}", "JSON with the list of tries") from error
 
 
 def tried_table() -> Table:
