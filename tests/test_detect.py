@@ -1,7 +1,9 @@
+import json
 from collections import Counter
 
 import numpy as np
 import pytest
+import torch
 
 from proda_lib.datasets.own import named_vocabulary
 from proda_lib.errors import DataError
@@ -138,6 +140,24 @@ def test_detector_from_a_folder(tmp_path, pictures):
         Detector.load(tmp_path)
 
 
+def test_no_pickled_weights_and_no_code_from_a_folder(tmp_path, monkeypatch):
+    made, canary = Detector.load("random-tiny"), tmp_path / "canary"
+    monkeypatch.setattr("builtins.input", lambda *question: "y")  # whoever asks is allowed to
+    for name in ("pickled", "code"):
+        made._model.save_pretrained(tmp_path / name)
+        made._processor.save_pretrained(tmp_path / name)
+    (tmp_path / "pickled/model.safetensors").unlink()
+    torch.save(made._model.state_dict(), tmp_path / "pickled/pytorch_model.bin")
+    config = json.loads((tmp_path / "code/config.json").read_text())
+    config |= {"auto_map": {"AutoConfig": "evil.A", "AutoModelForObjectDetection": "evil.B"}, "model_type": "evil"}
+    (tmp_path / "code/config.json").write_text(json.dumps(config))
+    (tmp_path / "code/evil.py").write_text(f"open({str(canary)!r}, 'w')\nclass A: pass\nclass B: pass\n")
+    for name in ("pickled", "code"):
+        with pytest.raises(DataError, match="detector: found"):
+            Detector.load(tmp_path / name)
+    assert not canary.exists()
+
+
 def test_a_detector_that_is_not_here(monkeypatch, tmp_path):
     monkeypatch.setenv("HF_HUB_CACHE", str(tmp_path))
     with pytest.raises(DataError, match="--download"):
@@ -146,5 +166,5 @@ def test_a_detector_that_is_not_here(monkeypatch, tmp_path):
 
 def test_device_that_is_not_here():
     for device in ("no-such-device", "cuda:99"):
-        with pytest.raises(DataError, match=f"detector: device: found {device}"):
+        with pytest.raises(DataError, match=f"detector: device: found {device!r}"):
             Detector.load("random-tiny", device)

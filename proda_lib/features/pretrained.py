@@ -17,6 +17,8 @@ def load_pretrained(
 ) -> tuple[str, torch.nn.Module, Any]:  # fmt: skip
     """A model in float32, by name or folder, with its image processor; and its name, or its folder's.
 
+    Weights are read from safetensors alone, and code that lies beside them is never run.
+
     Args:
         model_class, processor_class: of ``transformers``; ``processor_options`` are the latter's.
         what, kind: what an error says is broken ("detector"), and what is expected ("an object detection model").
@@ -25,10 +27,12 @@ def load_pretrained(
     Raises:
         DataError: not on this machine, damaged, another kind of model, or some of its weights are missing.
     """
-    local = {"local_files_only": not allow_download}
+    local = {"local_files_only": not allow_download, "trust_remote_code": False}
     try:
         processor = processor_class.from_pretrained(name, **local, **processor_options)
-        model, loaded = model_class.from_pretrained(name, **local, dtype=torch.float32, output_loading_info=True)
+        model, loaded = model_class.from_pretrained(
+            name, **local, use_safetensors=True, dtype=torch.float32, output_loading_info=True
+        )
     except Exception as error:  # a missing or damaged model can raise nearly anything
         advice = (
             f"the folder of {kind} (config.json, model.safetensors, preprocessor_config.json), or the name of one that "
