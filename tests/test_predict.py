@@ -5,14 +5,12 @@ import json
 import os
 import re
 import shutil
-import sys
 from collections import Counter
 
 import numpy as np
 import pandas as pd
 import pytest
 
-from proda_lib import cli
 from proda_lib.datasets.own import read_own, write_own
 from proda_lib.datasets.world import VOCABULARY, WorldConfig, make_video
 from proda_lib.errors import DataError
@@ -298,17 +296,6 @@ def test_visual_features(graph, film):
             predictor(video, given, ASKED, features=features[0] if features else None)
     with pytest.raises(DataError, match="width 16.*width 5"):
         Predictor(make_model(visual=5), VOCABULARY)(film, example, ASKED, features="random-tiny")
-
-
-@pytest.fixture
-def proda(monkeypatch, capsys):
-    def call(*arguments):
-        monkeypatch.setattr(sys, "argv", ["proda", *map(str, arguments)])
-        with pytest.raises(SystemExit) as caught:
-            cli.main()
-        return (caught.value.code or 0, *capsys.readouterr())
-
-    return call
 
 
 def test_command(proda, folder, film, tmp_path):

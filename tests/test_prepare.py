@@ -95,7 +95,8 @@ def test_record(official, whole, encoder):
     assert str(official) not in json.dumps(about)
 
 
-def test_interrupted_runs_end_with_the_same_bytes(official, whole, tmp_path, monkeypatch, groups_of_two):
+def interrupted_at_the_second_group(official, out, monkeypatch) -> list[int]:
+    """How many pictures each call of the encoder gets, from now on too."""
     real, calls = ClipEncoder.encode, []
 
     def interrupted(encoder, images):
@@ -106,7 +107,12 @@ def test_interrupted_runs_end_with_the_same_bytes(official, whole, tmp_path, mon
 
     monkeypatch.setattr(ClipEncoder, "encode", interrupted)
     with pytest.raises(KeyboardInterrupt):
-        run(official, tmp_path)
+        run(official, out)
+    return calls
+
+
+def test_interrupted_runs_end_with_the_same_bytes(official, whole, tmp_path, monkeypatch, groups_of_two):
+    calls = interrupted_at_the_second_group(official, tmp_path, monkeypatch)
     assert not (tmp_path / "train").exists()
     assert len(GraphStore(tmp_path / "train.partial")) == 2  # the group that was finished
     run(official, tmp_path)
@@ -138,17 +144,7 @@ def test_killed_in_the_middle_of_a_group(official, whole, tmp_path, monkeypatch,
 @pytest.mark.parametrize("name", ["00000.safetensors", "00000.arrow"])
 def test_damage_on_the_disk_is_not_packed_as_if_it_were_sound(official, whole, tmp_path, monkeypatch, name):
     monkeypatch.setattr(prepare, "GROUP", 2)
-    real, calls = ClipEncoder.encode, []
-
-    def interrupted(encoder, images):
-        calls.append(len(images))
-        if len(calls) == 2:
-            raise KeyboardInterrupt
-        return real(encoder, images)
-
-    monkeypatch.setattr(ClipEncoder, "encode", interrupted)
-    with pytest.raises(KeyboardInterrupt):
-        run(official, tmp_path)
+    calls = interrupted_at_the_second_group(official, tmp_path, monkeypatch)
     path = tmp_path / "train.partial" / name
     sound = path.read_bytes()
     path.write_bytes(sound[:-3] + bytes([sound[-3] ^ 0x15]) + sound[-2:])
