@@ -384,6 +384,7 @@ def test_missing_and_cut_files_are_named(saved, name):
 @pytest.mark.parametrize("change, word", [
     ({"norm": "vgnom"}, "vgnom"), ({"colour": 1}, "colour"), ({"width": 9}, "width"), ({"width": "8"}, "width"),
     ({"dropout": 2.0}, "dropout"),
+    ({"feature_scale": 1e308}, "feature_scale"),
 ])  # fmt: skip
 def test_a_bad_setting_is_named(saved, change, word):
     config = json.loads((saved / "config.json").read_text())

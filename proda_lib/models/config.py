@@ -64,8 +64,8 @@ class ModelConfig:
         for name in sizes:
             if not (isinstance(getattr(self, name), int) and getattr(self, name) >= 1):
                 raise RecipeError(f"ModelConfig.{name}: found {getattr(self, name)!r}, expected at least 1")
-        if not self.feature_scale > 0:
-            raise RecipeError(f"ModelConfig.feature_scale: found {self.feature_scale}, expected a positive number")
+        if not 0 < self.feature_scale <= 1e6:  # far more than any use of it, and a number in single precision
+            raise RecipeError(f"ModelConfig.feature_scale: found {self.feature_scale}, expected a number in (0, 1e6]")
         if not 0 <= self.dropout < 1:
             raise RecipeError(f"ModelConfig.dropout: found {self.dropout}, expected 0 <= dropout < 1")
         if self.width % self.heads:

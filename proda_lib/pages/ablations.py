@@ -17,7 +17,7 @@ from proda_lib.evaluation.tables import Rows
 #: ``no_prompt`` have one answer, which stands beside a_m.
 ANSWERS: dict[str, Key] = {
     "a_t": "paper/both/a_t",
-    "a_t, before stage 2": "pretrain/both/a_t",
+    "a_t, stage 1": "pretrain/both/a_t",
     "a_m": ("a_m/map", "a_t/map"),
     "a_s by partition": "label_free/partition/a_s/map",
     "a_u": "paper/both/a_u",
@@ -29,7 +29,7 @@ CONTROLS: dict[str, tuple[str, dict[str, Key]]] = {
     "no_prompt": ("no_prompt", {"a_m": "a_t/map"}),
 }
 #: Paper's tables 12 and 13 name the stages.
-STAGES = {"post-train": "a_t", "pre-train": "a_t, before stage 2"}
+STAGES = {"post-train": "a_t", "pre-train": "a_t, stage 1"}
 
 
 def quoted(tables: Sequence[str]) -> dict[str, dict[str, Spread]]:
@@ -98,7 +98,7 @@ def _alone(found: Recorded, row: str) -> bool:
 def ablation_differences(found: Recorded, table: Callable[..., Rows], tables: Sequence[str]) -> Table:
     """This variant minus that one, for the pairs of the table: paper, ours, interval, ordering."""
     paper = {label: {row: value.mean for row, value in rows.items()} for label, rows in quoted(tables).items()}
-    before = "a_t, before stage 2"
+    before = "a_t, stage 1"
     keys = {"a_t": paired.KEYS["a_t"], before: ANSWERS[before], "a_m": paired.KEYS["a_m"]}
     shown = {label: key for label, key in keys.items() if label in paper or label in paired.KEYS}
     return paired.difference_table(found, paired.PAIRS[table], paper, shown)
