@@ -57,6 +57,7 @@ class Plan:
         repeats, fewest: timings of each call, see :func:`benchmarks.measure.turns`. ``seconds``: of each, by width.
         questions: kind of model → how many of the 157 questions are really asked, by default all.
         share_dense: one timing of a dense yardstick serves sparse and dense videos.
+        warm: every call is made once before it is timed; else only those whose memory is measured.
     """
 
     repeats: int
@@ -64,11 +65,12 @@ class Plan:
     seconds: dict[int, float]
     questions: dict[str, int]
     share_dense: bool
+    warm: bool
 
 
 #: The straightforward scan does the same again for every question, the others share work: 40 fit into one chunk.
-QUICK = Plan(3, 2, {768: 15.0, 256: 2.0}, {"reference": 2, "fair": 40, "ours": 40}, share_dense=True)
-FULL = Plan(5, 3, {768: 90.0, 256: 15.0}, {}, share_dense=False)
+QUICK = Plan(2, 2, {768: 15.0, 256: 2.0}, {"reference": 2, "fair": 40, "ours": 40}, share_dense=True, warm=False)
+FULL = Plan(5, 3, {768: 90.0, 256: 15.0}, {}, share_dense=False, warm=True)
 
 #: Row → the two calls it compares, the reference first; matmul_fraction compares one call with the machine.
 STEPS: dict[str, tuple[str, ...]] = {
@@ -130,7 +132,9 @@ def step_rows(width: int, plan: Plan, device: str, wanted: Collection[str]) -> l
         calls, clear = make_steps(config_of(width), device, work, set(timed.values()))
         peaks = {call for name in STEPS if name.startswith("peak_memory") and f"{name}@d{width}" in wanted
                  for call in STEPS[name]}  # fmt: skip
-        samples = side_by_side(calls, plan.repeats, plan.fewest, plan.seconds[width], device, clear, peaks)
+        samples = side_by_side(
+            calls, plan.repeats, plan.fewest, plan.seconds[width], device, clear, peaks, plan.warm or not peaks
+        )
     return [step_row(name, width, timed, samples, work, device) for name in STEPS if f"{name}@d{width}" in wanted]
 
 

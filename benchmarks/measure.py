@@ -73,12 +73,13 @@ def turns(one: float, repeats: int, fewest: int, budget: float) -> int:
 
 def side_by_side(
     calls: dict[str, Callable[[], object]], repeats: int, fewest: int = 1, budget: float = math.inf,
-    device: str = "cpu", clear: Callable[[], object] = lambda: None, peaks: Collection[str] = (),
+    device: str = "cpu", clear: Callable[[], object] = lambda: None, peaks: Collection[str] = (), warm: bool = True,
 ) -> dict[str, Sample]:  # fmt: skip
     """Time the calls in turn, so that a machine that slows down slows all of them.
 
     Every call is made once before any is timed. Memory is measured then, of those in ``peaks``: they come first, as
-    measuring gives freed memory back to the system, which makes the next call slower.
+    measuring gives freed memory back to the system, which makes the next call slower. ``warm=False`` makes only the
+    calls in ``peaks`` before; the others find the memory that the last of these has fetched.
 
     Args:
         repeats, fewest, budget: of each call, see :func:`turns`.
@@ -89,7 +90,7 @@ def side_by_side(
         clear()
         if name in peaks:
             samples[name].peak = peak_memory(calls[name], device)
-        else:
+        elif warm:
             calls[name]()
     for turn in range(repeats):
         for name, call in calls.items():

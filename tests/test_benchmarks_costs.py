@@ -130,7 +130,7 @@ def test_the_whole_file(monkeypatch, tmp_path):
     for module in (cases, command):
         monkeypatch.setattr(module, "matmul_rate", lambda *arguments: 1e12)
     monkeypatch.setattr(command, "WIDTHS", (256,))
-    plan = cases.Plan(1, 1, {256: 60.0}, {"reference": 1, "fair": 1, "ours": 1}, share_dense=False)
+    plan = cases.Plan(1, 1, {256: 60.0}, {"reference": 1, "fair": 1, "ours": 1}, share_dense=False, warm=True)
     monkeypatch.setattr(command, "FULL", plan)
     monkeypatch.setattr(command, "curves", lambda *given, tell: curves.curves(*given, {"videos": (1,)}, 1))
     small = {
