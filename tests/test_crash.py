@@ -72,7 +72,8 @@ def test_a_lost_result_would_be_seen():
         (folder / "result").write_text(str(first))
 
     work = crashes.Work("forgetful", forgetful, lambda folder: (folder / "result").read_text())
-    assert crashes.kill_at_random(work, 2, seed=1).lost == 2
+    found = crashes.kill_at_random(work, 4, seed=1)
+    assert found.killed == 4 and found.lost  # not all: a slow machine may be killed before it has begun
 
 
 @pytest.mark.parametrize("writing", crowding.WRITINGS, ids=lambda writing: writing.name)
