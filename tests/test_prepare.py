@@ -141,6 +141,24 @@ def test_killed_in_the_middle_of_a_group(official, whole, tmp_path, monkeypatch,
     assert content(tmp_path / "train") == content(whole)
 
 
+def test_killed_before_a_store_that_grows_is_packed(official, whole, tmp_path, monkeypatch):
+    """All videos are in one of the two stores then, and none may be lost."""
+    frames, few = official / "frames", tmp_path / "few"
+    few.mkdir()
+    for video in sorted(frames.iterdir())[::2]:
+        (few / video.name).symlink_to(video)
+    run(official, tmp_path, frames=few, skip_broken=True)
+    assert len(GraphStore(tmp_path / "train")) < len(GraphStore(whole))
+    with monkeypatch.context() as patch:
+        patch.setattr(prepare, "_pack", lambda *arguments: (_ for _ in ()).throw(KeyboardInterrupt))
+        with pytest.raises(KeyboardInterrupt):
+            run(official, tmp_path)
+    run(official, tmp_path)
+    grown = GraphStore(tmp_path / "train")
+    grown.verify()
+    assert grown.videos == GraphStore(whole).videos and not (tmp_path / "train.partial").exists()
+
+
 @pytest.mark.parametrize("name", ["00000.safetensors", "00000.arrow"])
 def test_damage_on_the_disk_is_not_packed_as_if_it_were_sound(official, whole, tmp_path, monkeypatch, name):
     monkeypatch.setattr(prepare, "GROUP", 2)

@@ -90,7 +90,7 @@ def _prepare_split(
     partial, about = folder.with_name(f"{folder.name}.partial"), _about(split, files, encoder)
     stores = [store for store in (_begun(folder, about), _begun(partial, about)) if store is not None]
     there = {video for store in stores for video in store.videos}
-    if stores and stores[0].folder == folder and there.issuperset(graph.video for graph in graphs):
+    if stores and stores[0].folder == folder and {graph.video for graph in graphs} <= set(stores[0].videos):
         _remove(partial)  # of a run that was killed when all else was done
         return {}
     for store in stores:
