@@ -67,14 +67,14 @@ def replacing(target: Path) -> Iterator[Path]:
     """
     scratch, old = _beside(target, "scratch"), _beside(target, "old")
     with FileLock(_beside(target, "lock")):
-        recover_folder(target)
+        _recover(target)
         scratch.mkdir()
         try:
             yield scratch
             if os.path.lexists(scratch / "new"):
                 _swap(scratch / "new", target, old)
         finally:  # Ctrl-C too
-            recover_folder(target)
+            _recover(target)
 
 
 def _swap(new: Path, target: Path, old: Path) -> None:
@@ -87,7 +87,15 @@ def _swap(new: Path, target: Path, old: Path) -> None:
 
 
 def recover_folder(target: Path) -> None:
-    """Clear up after a :func:`replacing` that was killed: a folder that lost its name to no other gets it back."""
+    """Clear up after a :func:`replacing` that was killed: a folder that lost its name to no other gets it back.
+
+    Waits for a process that is replacing it at this moment, whose scratch folder is no trace of a kill.
+    """
+    with FileLock(_beside(target, "lock")):
+        _recover(target)
+
+
+def _recover(target: Path) -> None:
     scratch, old = _beside(target, "scratch"), _beside(target, "old")
     if os.path.lexists(old) and not os.path.lexists(target):
         os.rename(old, target)

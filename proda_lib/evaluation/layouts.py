@@ -30,6 +30,9 @@ from proda_lib.evaluation.report import (
 #: Rules that hold for every table of mAP here.
 RULES = "mAP in percent; classes without positives are skipped (empty = skip)."
 
+#: Line of the paper's a_t: the text does not tell which specifications it averages.
+UNKNOWN = "a_t, rows not stated"
+
 #: What is asked for is built from the test labels. Keys stand after "paper/", "rule/" or "trained/".
 ASKED: dict[str, Key] = {
     "a_t, both kinds": "both/a_t",
@@ -69,9 +72,8 @@ def table03_asked(found: RunRows) -> Table:
     """Table 3 under the paper's protocol: the specification is built from the labels of the test video."""
     columns = {("ours", name): (found[name], "paper/") for name in ("SimplePrompt", "DPM")}
     columns |= {("prompt-only", kind): (found["prompt_only"], f"{kind}/") for kind in ("rule", "trained")}
-    unknown = "a_t, rows not stated"  # the text does not tell which specifications the paper's a_t averages
-    frame = frame_of({unknown: (), **ASKED}, columns, "answer, rows")
-    frame = _put_paper(frame, "table03", {unknown: "a_t"}, ("SimplePrompt", "DPM"))
+    frame = frame_of({UNKNOWN: (), **ASKED}, columns, "answer, rows")
+    frame = _put_paper(frame, "table03", {UNKNOWN: "a_t"}, ("SimplePrompt", "DPM"))
     note = f"{setting(found)} Ours: {RULES} a_s and a_u count no-action as a class unless a line says otherwise."
     return Table(frame, note)
 

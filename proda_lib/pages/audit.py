@@ -10,7 +10,7 @@ import pandas as pd
 from jaxtyping import Float
 
 from proda_lib.evaluation import audit, report, tables
-from proda_lib.evaluation.layouts import ASKED, RULES
+from proda_lib.evaluation.layouts import ASKED, RULES, UNKNOWN
 from proda_lib.evaluation.report import (
     Gathered,
     Key,
@@ -31,7 +31,6 @@ from proda_lib.training.runs import Run
 
 #: Lines of the table of the paper's protocol, after the one of the paper's a_t, whose rows are not stated. Of a_u there
 #: is a rule only.
-UNKNOWN = "a_t, rows not stated"
 LINES: dict[str, Key] = {UNKNOWN: (), **{k: key for k, key in ASKED.items() if not k.startswith("a_u")}}
 #: Lines of the figure.
 SHOWN = ("a_t, non-distractor", "a_t, both kinds", "a_t, distractor-injected",
