@@ -152,9 +152,9 @@ def write(found: dict[str, list[float]]) -> None:
     write_atomically(results_root() / "paired.json", lambda path: path.write_text(text))
 
 
-def interval(found: Recorded, this: str, that: str, measure: str) -> Interval | None:
-    """What is known of the difference of two rows, for the seeds that both have."""
-    entry = known().get(_key(_pairs(found.runs.get(this, []), found.runs.get(that, [])), measure))
+def interval(have: dict[str, list[float]], found: Recorded, this: str, that: str, measure: str) -> Interval | None:
+    """What is known (``have``, of :func:`known`) of the difference of two rows, for the seeds that both have."""
+    entry = have.get(_key(_pairs(found.runs.get(this, []), found.runs.get(that, [])), measure))
     return Interval(*entry) if entry else None
 
 
@@ -167,13 +167,14 @@ def difference_table(
     Args:
         quoted: measure → row → the paper's number. ``keys``: measure → where it stands in a run's metrics.
     """
+    have = known()
     cells: dict[tuple[str, str], list] = {}
     for measure, key in keys.items():
         paper, columns = quoted.get(measure, {}), {"paper": [], "ours": [], "95 %": [], "ordering": []}
         for this, that in pairs:
             groups = found.runs.get(this, []), found.runs.get(that, [])
             ours = differences(*groups, key)
-            range_ = interval(found, this, that, measure)
+            range_ = interval(have, found, this, that, measure)
             expected = paper[this] - paper[that] if this in paper and that in paper else None
             columns["paper"].append("–" if expected is None else f"{expected:+.2f}".replace("-", "−"))
             columns["ours"].append(Spread(ours.values, blank="–" if all(groups) else "not run", signed=True))

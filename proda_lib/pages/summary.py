@@ -60,6 +60,7 @@ def headline(seeds: Sequence[int]) -> Table:
 
 def claims(seeds: Sequence[int]) -> Table:
     """What the paper's tables 3 to 5 say of one row against another, and whether it is so here, the clearest first."""
+    have = paired.known()
     rows: list[tuple[list[str], list[str]]] = []
     for table, name in ((tables.table03, "table03"), (tables.table04, "table04"), (tables.table05, "table05")):
         found, paper = [grid.recorded(table, "reference", seeds, dataset) for dataset in DATA], paper_table(name)
@@ -70,7 +71,7 @@ def claims(seeds: Sequence[int]) -> Table:
                 continue
             expected = paper[this, measure].mean - paper[that, measure].mean
             ours = [differences(f.runs[this], f.runs[that], key) for f in found]
-            verdicts = [_verdict(o, expected, paired.interval(f, this, that, measure))
+            verdicts = [_verdict(o, expected, paired.interval(have, f, this, that, measure))
                         for o, f in zip(ours, found, strict=True)]  # fmt: skip
             claim = f"{measure}: {NAMES.get(this, this)} {'>' if expected > 0 else '<'} {NAMES.get(that, that)}"
             cells = [f"{Spread(o.values, signed=True)} {v}" if o.values else v
