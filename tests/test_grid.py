@@ -237,6 +237,34 @@ def test_folds_are_ranked_and_drawn_by_themselves():
     assert more.difference == pytest.approx(found.difference, abs=1e-9)
 
 
+def test_an_interval_stays_for_its_seeds_when_the_scores_of_some_are_lost(monkeypatch, tmp_path):
+    monkeypatch.setattr(paired, "results_root", lambda: tmp_path)
+    values, truth = scores(7, rows=30)
+
+    def run(name, seed, folder=tmp_path):
+        kept = {"a_m": values * (-1) ** (name == "that"), "labels": truth}
+        recipe = SimpleNamespace(seed=seed)
+        return SimpleNamespace(name=f"{name}{seed}", folder=folder, recipe=recipe, scores=lambda: kept)
+
+    def rows(seeds, lost=()):
+        return [[run(name, s, None if s in lost else tmp_path) for s in seeds] for name in ("this", "that")]
+
+    def interval():
+        groups = dict(zip(("this", "that"), rows((0, 1, 2)), strict=True))
+        return paired.interval(paired.known(), SimpleNamespace(runs=groups), "this", "that", "a_m")
+
+    two = paired.measured(*rows((0, 1)))
+    paired.write(two)
+    assert list(two) == ["a_m this0:that0 this1:that1"]
+    assert interval().range.endswith("] (2 of 3 seeds)")
+    assert paired.measured(*rows((0, 1, 2), lost=(0,))) == two
+    three = paired.measured(*rows((0, 1, 2)))
+    paired.write(three)
+    assert list(three) == ["a_m this0:that0 this1:that1 this2:that2"]
+    assert interval().range.endswith("]")
+    assert paired.measured(*rows((1, 2), lost=(1,))) == {}
+
+
 def test_a_control_is_paired_with_its_own_answer(monkeypatch, tmp_path):
     """Prompt-only has no a_m and no_prompt no a_t of the paper's protocol: each pair has what both have."""
     values, truth = scores(6, rows=30)

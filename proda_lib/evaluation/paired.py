@@ -101,6 +101,11 @@ def _key(pairs: Iterable[tuple[Run, Run]], measure: str) -> str:
     return " ".join([measure, *(f"{a.name}:{b.name}" for a, b in pairs)])
 
 
+def _nearest(have: dict[str, list[float]], pairs: Sequence[tuple[Run, Run]], measure: str) -> str | None:
+    """The key among those known that has all these pairs, else the one with most of the first ones."""
+    return next((key for n in range(len(pairs), 0, -1) if (key := _key(pairs[:n], measure)) in have), None)
+
+
 def known() -> dict[str, list[float]]:
     """What was found so far: key → difference, low, high.
 
@@ -118,13 +123,16 @@ def known() -> dict[str, list[float]]:
 
 
 def measured(base: Sequence[Run], other: Sequence[Run]) -> dict[str, list[float]]:
-    """Intervals of two rows: those that are known, and those that the run store lets us measure now."""
+    """Intervals of two rows: those that are known, and those that the run store lets us measure now.
+
+    One that cannot be measured for all seeds, since the store lacks some scores, stays as it was for the first ones.
+    """
     pairs, have, found = _pairs(base, other), known(), {}
     for measure, choices in MEASURES.items():
-        key = _key(pairs, measure)
-        if key in have:
-            found[key] = have[key]
-        if not pairs or key in have or any(run.folder is None for pair in pairs for run in pair):
+        key, nearest = _key(pairs, measure), _nearest(have, pairs, measure)
+        if nearest:
+            found[nearest] = have[nearest]
+        if not pairs or key == nearest or any(run.folder is None for pair in pairs for run in pair):
             continue
         sides = [[_chosen(run, choices) for run in side] for side in zip(*pairs, strict=True)]
         if any(one is None for side in sides for one in side):
@@ -133,6 +141,7 @@ def measured(base: Sequence[Run], other: Sequence[Run]) -> dict[str, list[float]
         truth, rows = [one[1] for one in sides[0]], [one[2] for one in sides[0]]
         fold = pairs[0][0].scores().get("fold")
         interval = bootstrap(*scores, truth, rows, None if fold is None else fold.astype(int))
+        found.pop(nearest, None)
         found[key] = [interval.difference, interval.low, interval.high]
     return found
 
@@ -153,9 +162,15 @@ def write(found: dict[str, list[float]]) -> None:
 
 
 def interval(have: dict[str, list[float]], found: Recorded, this: str, that: str, measure: str) -> Interval | None:
-    """What is known (``have``, of :func:`known`) of the difference of two rows, for the seeds that both have."""
-    entry = have.get(_key(_pairs(found.runs.get(this, []), found.runs.get(that, [])), measure))
-    return Interval(*entry) if entry else None
+    """What is known (``have``, of :func:`known`) of the difference of two rows, for the seeds that both have.
+
+    If it is known for the first of them only, that, and the interval says for how many.
+    """
+    pairs = _pairs(found.runs.get(this, []), found.runs.get(that, []))
+    if not (nearest := _nearest(have, pairs, measure)):
+        return None
+    count = nearest.count(":")
+    return Interval(*have[nearest], seeds="" if count == len(pairs) else f"({count} of {len(pairs)} seeds)")
 
 
 def difference_table(

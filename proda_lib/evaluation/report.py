@@ -61,15 +61,19 @@ class Spread:
 
 @dataclass(frozen=True)
 class Interval:
-    """``difference`` of mAP in points (mean over seeds), and the 2.5 and 97.5 percentiles over bootstrap samples."""
+    """``difference`` of mAP in points (mean over seeds), and the 2.5 and 97.5 percentiles over bootstrap samples.
+
+    ``seeds``: how many of how many seeds, where it is not all of them.
+    """
 
     difference: float
     low: float
     high: float
+    seeds: str = ""
 
     @property
     def range(self) -> str:
-        return f"[{self.low:+.1f}, {self.high:+.1f}]".replace("-", "−")
+        return f"[{self.low:+.1f}, {self.high:+.1f}] {self.seeds}".replace("-", "−").rstrip()
 
     @property
     def holds_0(self) -> bool:
