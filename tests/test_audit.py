@@ -13,6 +13,7 @@ from proda_lib.datasets.world import VOCABULARY, WorldConfig, make_videos
 from proda_lib.errors import DataError
 from proda_lib.evaluation import audit, prompt_only, protocols, report
 from proda_lib.evaluation.grid import Recorded
+from proda_lib.evaluation.papers import paper_table
 from proda_lib.losses import classification_loss
 from proda_lib.models.controls import PromptOnly
 from proda_lib.pages import audit as page
@@ -308,6 +309,6 @@ def test_seed_table_needs_two_seeds():
 
 
 def test_note_quotes_the_papers_numbers():
-    quoted = report.paper_table("table03")
+    quoted = paper_table("table03")
     numbers = re.findall(r"\d+\.\d\d", (ROOT / "book/audit/note_to_authors.md").read_text())
     assert sorted(numbers) == sorted(str(quoted["DPM", name]) for name in ("a_t", "a_m"))

@@ -22,7 +22,7 @@ from proda_lib.datasets.registry import NAMES
 from proda_lib.errors import DataError
 from proda_lib.evaluation import grid, paired, tables
 from proda_lib.evaluation.charades import mean_average_precision
-from proda_lib.evaluation.report import Interval, Spread, Table, ordering, paper_table
+from proda_lib.evaluation.report import Interval, Spread, Table, ordering
 from proda_lib.training import runs
 from proda_lib.training.recipe import Recipe, command, make_recipe
 
@@ -136,13 +136,6 @@ def test_snakemake_plans_what_has_no_record(tmp_path):
     there = (ROOT / f"results/runs/{name}.json").exists()
     assert found.returncode == 0, found.stderr
     assert ("Nothing to be done" in found.stdout + found.stderr) == there
-
-
-def test_every_table_of_the_paper_is_there_as_numbers():
-    for number in range(1, 14):
-        table = paper_table(f"table{number:02d}")
-        assert len(table) >= 3, number
-    assert paper_table("table05")["②", "a_m"].mean == 8.03  # the row that everybody quotes
 
 
 @pytest.mark.parametrize("values, expected, words", [

@@ -9,7 +9,7 @@ from proda_lib.evaluation import charades
 from proda_lib.evaluation.localization import THRESHOLDS, hit_rates
 from proda_lib.evaluation.localization_map import at_every_point, between_frames, point_map, point_scores, point_times
 from proda_lib.evaluation.localization_record import hit_summary, map_summary, not_measurable
-from proda_lib.evaluation.report import paper_table
+from proda_lib.evaluation.papers import paper_table
 from proda_lib.pages import localization as page
 from proda_lib.training.recipe import make_recipe
 from proda_lib.training.runs import Run

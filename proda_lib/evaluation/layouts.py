@@ -9,6 +9,7 @@ import pandas as pd
 
 from proda_lib.evaluation import cad120_controls
 from proda_lib.evaluation.localization import THRESHOLDS, HitRates
+from proda_lib.evaluation.papers import paper_table
 from proda_lib.evaluation.report import (
     Gathered,
     Key,
@@ -21,7 +22,6 @@ from proda_lib.evaluation.report import (
     differences,
     frame_of,
     ordering,
-    paper_table,
     setting,
     spread,
     without_empty_lines,

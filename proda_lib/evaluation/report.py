@@ -5,7 +5,6 @@ A table is made of cells, and a cell is a :class:`Spread`: the values that it st
 
 from __future__ import annotations
 
-import csv
 import html
 import math
 import statistics
@@ -15,9 +14,8 @@ from importlib.metadata import metadata
 
 import pandas as pd
 
-from proda_lib.errors import DataError
 from proda_lib.evaluation.tables import Rows
-from proda_lib.paths import data_root, results_root
+from proda_lib.paths import data_root
 from proda_lib.training import runs
 from proda_lib.training.runs import Run, flatten
 
@@ -26,7 +24,6 @@ RunRows = dict[str, list[Run]]
 #: Name of a metric in a run's record ("paper/both/a_t"), or several, of which the first that the run has is taken.
 Key = str | tuple[str, ...]
 
-COLUMNS = ("table", "row", "column", "value", "spread", "unit")
 DATASETS = {"world": "SSG-World", "cad120": "CAD-120", "cad120_clips": "CAD-120, clips",
             "action_genome": "Action Genome"}  # fmt: skip
 
@@ -302,43 +299,3 @@ def ordering(difference: Spread, expected: float, interval: Interval | None = No
     else:
         words = f"the paper's ordering holds with {same} of {count} seeds"
     return f"{words}; the interval holds 0" if interval and interval.holds_0 else words
-
-
-# --- the papers' numbers ----------------------------------------------------------------------------------------------
-
-
-def paper_table(name: str) -> dict[tuple[str, str], Spread]:
-    """Numbers of ``results/paper/NAME.csv`` by (row, column), as quoted in the paper.
-
-    Raises:
-        DataError: the file is missing or malformed; the message names row and column.
-    """
-    path = results_root() / "paper" / f"{name}.csv"
-    try:
-        with open(path, newline="") as file:
-            reader = csv.reader(file)
-            header, rows = next(reader, []), list(reader)
-    except OSError as error:
-        raise DataError(path, "file", str(error), "a table of a paper") from error
-    if tuple(header) != COLUMNS:
-        raise DataError(path, "header", ",".join(header), ",".join(COLUMNS))
-    found: dict[tuple[str, str], Spread] = {}
-    for number, row in enumerate(rows, 2):
-        if len(row) != len(COLUMNS):
-            raise DataError(path, f"row {number}", f"{len(row)} fields", f"{len(COLUMNS)} fields")
-        entry = dict(zip(COLUMNS, row, strict=True))
-        place = entry["row"], entry["column"]
-        if not all(entry[key] for key in ("table", "row", "column", "unit")):
-            raise DataError(path, f"row {number}", "an empty field", "table, row, column and unit")
-        if place in found:
-            raise DataError(path, f"row {number}", f"{place} again", "each row and column once")
-        for key in ("value", "spread"):
-            try:
-                good = math.isfinite(float(entry[key])) or key == "spread"
-            except ValueError:
-                good = key == "spread" and not entry[key]
-            if not good:
-                raise DataError(path, f"row {number}, {key}", repr(entry[key]), "a number")
-        digits = len(entry["value"].partition(".")[2])
-        found[place] = Spread((float(entry["value"]),), digits)
-    return found

@@ -11,6 +11,7 @@ from jaxtyping import Float
 
 from proda_lib.evaluation import audit, report, tables
 from proda_lib.evaluation.layouts import ASKED, RULES, UNKNOWN
+from proda_lib.evaluation.papers import paper_table
 from proda_lib.evaluation.report import (
     Gathered,
     Key,
@@ -19,7 +20,6 @@ from proda_lib.evaluation.report import (
     Text,
     bullets,
     frame_of,
-    paper_table,
     setting,
     spread,
     without_empty_lines,

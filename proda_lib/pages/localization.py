@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 
 from proda_lib.evaluation.localization import THRESHOLDS
+from proda_lib.evaluation.papers import paper_table
 from proda_lib.evaluation.report import (
     RunRows,
     Spread,
@@ -17,7 +18,6 @@ from proda_lib.evaluation.report import (
     bullets,
     compare,
     differences,
-    paper_table,
     setting,
     spread,
 )

@@ -6,9 +6,9 @@ import numpy as np
 import pandas as pd
 from jaxtyping import Float
 
-from proda_lib.evaluation.report import RunRows, Spread, Table, Text, bullets, paper_table, setting, spread
+from proda_lib.evaluation.papers import Quoted, paper_table
+from proda_lib.evaluation.report import RunRows, Spread, Table, Text, bullets, setting, spread
 from proda_lib.evaluation.robustness import KINDS
-from proda_lib.paths import results_root
 
 #: Column group → (row of the runs, name in the record's "robustness").
 SOURCES = {
@@ -20,13 +20,6 @@ TITLES = {"non_distractor": "non-distractor", "distractor": "distractor-injected
 OVER_I = "± over i"
 #: Below so many videos a line is named as one that says little.
 FEW = 10
-
-
-def paper_deviations(name: str) -> dict[tuple[str, str], Spread]:
-    """What stands after the ± in the paper's table, by (row, column)."""
-    places = paper_table(name)  # checks the file
-    quoted = pd.read_csv(results_root() / "paper" / f"{name}.csv", dtype=str).set_index(["row", "column"])["spread"]
-    return {place: Spread((float(quoted[place]),)) for place in places}
 
 
 def cells(found: RunRows, group: str, kind: str) -> list[dict[str, dict[str, float]]]:
@@ -43,11 +36,11 @@ def label_counts(found: RunRows, kind: str) -> list[str]:
 
 def table(found: RunRows, kind: str) -> Table:
     """paper | ours | controls, a line for each L that is there: mean over i, and the deviation over i beside it."""
-    name, counts = KINDS[kind], label_counts(found, kind)
-    quoted, deviations = paper_table(name), paper_deviations(name)
+    paper, counts = paper_table(KINDS[kind]), label_counts(found, kind)
+    quoted = [paper.get((L, "a_s"), Quoted()) for L in counts]
     columns: dict[tuple[str, str], list[Spread]] = {
-        ("paper", "mean"): [quoted.get((L, "a_s"), Spread()) for L in counts],
-        ("paper", OVER_I): [deviations.get((L, "a_s"), Spread()) for L in counts],
+        ("paper", "mean"): [*quoted],
+        ("paper", OVER_I): [cell.deviation for cell in quoted],
     }
     for group in SOURCES:
         lines = cells(found, group, kind)

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pandas as pd
 
-from proda_lib.evaluation.report import Spread, Table, Text, bullets, paper_table
+from proda_lib.evaluation.papers import paper_table
+from proda_lib.evaluation.report import Spread, Table, Text, bullets
 from proda_lib.evaluation.separability import Distance, Separability, Separation
-from proda_lib.paths import results_root
 
 #: Set of videos → prompts on their own videos, and the control.
 Found = dict[str, tuple[Separability, Separability]]
@@ -17,9 +17,8 @@ SPACES = {"t-SNE plane": "in_plane", "feature space": "in_features"}
 
 def paper_distances() -> dict[tuple[str, str], Distance]:
     """(set, intra- or inter-class) → distance in the t-SNE plane, as printed in the paper."""
-    places = paper_table("figure04")  # checks the file, which has the deviations too
-    quoted = pd.read_csv(results_root() / "paper" / "figure04.csv").set_index(["row", "column"])
-    return {place: Distance(*map(float, quoted.loc[place, ["value", "spread"]]), 0) for place in places}
+    quoted = paper_table("figure04").items()
+    return {place: Distance(number.mean, number.deviation.mean, 0) for place, number in quoted}
 
 
 def distance_table(found: Found, setting: str) -> Table:

@@ -10,7 +10,8 @@ import pandas as pd
 from proda_lib.evaluation import audit, grid, paired, tables
 from proda_lib.evaluation.grid import Recorded, cell
 from proda_lib.evaluation.layouts import RULES
-from proda_lib.evaluation.report import Interval, Key, Spread, Table, differences, paper_table
+from proda_lib.evaluation.papers import paper_table
+from proda_lib.evaluation.report import Interval, Key, Spread, Table, differences
 
 #: Data sets that were trained on, as the book calls them.
 DATA = {"world": "SSG-World", "cad120": "CAD-120"}
