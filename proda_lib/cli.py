@@ -76,9 +76,12 @@ def predict(
     actions: Annotated[str, typer.Option(help="Names of actions to ask for, with commas between them.")],
     video: Annotated[Path | None, typer.Option(help="Video file, or folder of numbered pictures.")] = None,
     graph: Annotated[Path | None, typer.Option(help="Scene graph: JSON, see `proda data check-own`.")] = None,
-    model: Annotated[str, typer.Option(help="Folder of a model, or shipped: the library's own.")] = "shipped",
+    model: Annotated[str, typer.Option(help="A run, folder of a model, or shipped: the library's own.")] = "shipped",
     out: Annotated[Path, typer.Option(help="Folder of the report.")] = Path("report"),
-    detector: Annotated[str | None, typer.Option(help="Without --graph: a detector of transformers.")] = None,
+    detector: Annotated[
+        str | None, typer.Option(help="Without --graph: a detector of transformers [default: hustvl/yolos-tiny].")
+    ] = None,
+    threshold: Annotated[float | None, typer.Option(help="Smallest score of a detection [default: 0.5].")] = None,
     rate: Annotated[float | None, typer.Option(help="Frames per second of a folder of pictures.")] = None,
     features: Annotated[str | None, typer.Option(help="CLIP model, for models that read visual features.")] = None,
     frames: Annotated[int | None, typer.Option(help="Frames that the model sees; by default all it takes.")] = None,
@@ -91,12 +94,13 @@ def predict(
     Example:
       proda predict --graph graph.json --actions "raising a cup,opening a door"
       proda predict --video clip.mp4 --graph graph.json --actions hold_book --out report/
-      proda predict --video clip.mp4 --detector hustvl/yolos-tiny --download --actions open_door
+      proda predict --video clip.mp4 --download --actions open_door
+      proda predict --model cad120-proda-0123456789ab --graph graph.json --actions reaching
     """
     from proda_lib.predict import Predictor
 
     answer = Predictor.load(model, device)(video, graph, actions, detector=detector, features=features, frames=frames,
-                                           rate=rate, download=download)  # fmt: skip
+                                           rate=rate, download=download, threshold=threshold)  # fmt: skip
     typer.echo(answer.table())
     typer.echo(f"\n{answer.save_report(out)}")
 
@@ -174,8 +178,10 @@ def data_prepare(
     name: Annotated[str, typer.Argument(help="charades")],
     annotations: Annotated[Path, typer.Option(help="Folder of Action Genome's and Charades' official files.")],
     frames_or_videos: Annotated[Path, typer.Option(help="Folder with a VIDEO.mp4 each: frame folder or video file.")],
-    features: Annotated[str, typer.Option(help="CLIP model by name or folder; random and random-tiny for trials.")],
     out: Annotated[Path, typer.Option(help="Folder of the stores: OUT/train and OUT/test.")],
+    features: Annotated[
+        str, typer.Option(help="CLIP model by name or folder; random and random-tiny for trials.")
+    ] = "openai/clip-vit-base-patch16",
     split: Annotated[str | None, typer.Option(help="train or test; by default both.")] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say what is missing; exit code 1 if so.")] = False,
     device: Annotated[str, DEVICE] = "cpu",
@@ -187,7 +193,7 @@ def data_prepare(
     \b
     Example:
       proda data prepare charades --annotations data/action_genome --frames-or-videos ~/Charades_v1_480 \\
-        --features openai/clip-vit-base-patch16 --out data/charades_clip --device cuda
+        --out data/charades_clip --device cuda --download
     """
     from proda_lib.datasets.prepare import check_charades, prepare_charades
 

@@ -37,7 +37,7 @@ def test_killed_at_random_moments(work):
     found = crashes.kill_at_random(work, 3, seed=0)
     assert found.killed == 3
     assert (found.lost, found.broken) == (0, 0), found.messages
-    if work is not REWRITING:  # its tensors go through a temporary file of safetensors' own
+    if work is not REWRITING:  # a partial checkpoint stays until its run is finished, which this work never is
         assert not found.left_over, found.messages
 
 

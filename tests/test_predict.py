@@ -233,10 +233,22 @@ def test_detected_graph(predictor, film, tmp_path):
     assert answer.detected and NO_RELATIONS in answer.notes and "random weights" in answer.notes[0]
     assert len(answer.pictures) == 8 and answer.graph.duration == pytest.approx(6.0, abs=0.2)
     answer.save_report(tmp_path)
+    answer.save_report(tmp_path)
     again = read_own(tmp_path / "graph.json")  # to be completed by hand
     np.testing.assert_allclose(again.boxes, answer.graph.boxes)
     assert predictor(film, again, ASKED).scores.loc[ASKED, "a_s"].tolist() == pytest.approx(
         answer.scores.loc[ASKED, "a_s"].tolist(), abs=1e-5)  # fmt: skip
+
+
+def test_a_graph_that_was_completed_by_hand_is_kept(predictor, film, tmp_path):
+    answer = predictor(film, actions=ASKED, detector="random-tiny")
+    report = answer.save_report(tmp_path)
+    by_hand = (tmp_path / "graph.json").read_text() + "\n"
+    (tmp_path / "graph.json").write_text(by_hand)
+    before = report.stat().st_mtime_ns
+    with pytest.raises(DataError, match="graph.json: graph: found another one.*give another --out"):
+        answer.save_report(tmp_path)
+    assert (tmp_path / "graph.json").read_text() == by_hand and report.stat().st_mtime_ns == before
 
 
 def test_a_folder_of_pictures_is_a_film(predictor, film, tmp_path):
@@ -249,6 +261,10 @@ def test_a_folder_of_pictures_is_a_film(predictor, film, tmp_path):
                       for video, more in ((film, {}), (tmp_path, {"rate": 10.0})))  # fmt: skip
         np.testing.assert_array_equal(np.stack(other.pictures), np.stack(one.pictures))
         assert other.scores.equals(one.scores)
+    for number in range(1, 31):  # those of Action Genome begin where the annotations do
+        (tmp_path / f"{number:06d}.png").unlink()
+    late = predictor(tmp_path, actions=ASKED, detector="random-tiny", rate=10.0)
+    assert late.graph.times.min() > 3.0 and late.graph.times.max() < late.graph.duration == 6.0
     with pytest.raises(DataError, match="rate: found none, expected a positive number"):
         predictor(tmp_path, EXAMPLE, ASKED)
     with pytest.raises(DataError, match="a video file has its own"):
@@ -266,11 +282,14 @@ def test_what_the_detector_drops_is_counted(predictor, film, monkeypatch):
     assert not answer.graph.relations.any()
 
 
-def test_input_that_does_not_fit(predictor, graph, film):
+def test_input_that_does_not_fit(predictor, graph, film, monkeypatch):
+    monkeypatch.setattr("proda_lib.predict.predictor.DETECTOR", "nobody/nothing")  # where none is named
     for arguments, message in [
         ({}, "neither a graph nor a video"),
-        ({"video": film}, "neither a graph nor a detector"),
-        ({"graph": graph, "detector": "random-tiny"}, "one of the two"),
+        ({"video": film}, "nobody/nothing"),
+        ({"video": film, "detector": "random-tiny", "threshold": 1.5}, "threshold: found 1.5"),
+        ({"graph": graph, "detector": "random-tiny"}, "a graph and a detector"),
+        ({"graph": graph, "threshold": 0.1}, "a graph and a threshold"),
         ({"graph": graph, "frames": 9}, "1..8"),
         ({"graph": graph, "frames": 0}, "1..8"),
         ({"graph": graph, "theta": 0}, "above 0"),
@@ -294,6 +313,9 @@ def test_visual_features(graph, film):
         video, given, *features = arguments
         with pytest.raises(DataError, match=message):
             predictor(video, given, ASKED, features=features[0] if features else None)
+    of_another = {"encoder": "openai/clip-vit-base-patch16", "weights": "0" * 64}
+    with pytest.raises(DataError, match="found weights .*expected 000000000000 of openai/clip"):
+        Predictor(predictor.model, VOCABULARY, trained_on=of_another)(film, example, ASKED, features="random-tiny")
     with pytest.raises(DataError, match="width 16.*width 5"):
         Predictor(make_model(visual=5), VOCABULARY)(film, example, ASKED, features="random-tiny")
 

@@ -123,7 +123,7 @@ def test_interrupted_runs_end_with_the_same_bytes(official, whole, tmp_path, mon
 
 
 def test_killed_in_the_middle_of_a_group(official, whole, tmp_path, monkeypatch, groups_of_two):
-    monkeypatch.setattr(prepare, "FLUSH_SECONDS", -1.0)  # every video is written at once
+    monkeypatch.setattr(prepare, "FLUSH_SECONDS", -1.0)  # every group is written at once
     real, added = prepare.StoreWriter.add, []
 
     def killed(store, graph):
@@ -136,7 +136,7 @@ def test_killed_in_the_middle_of_a_group(official, whole, tmp_path, monkeypatch,
         patch.setattr(prepare.StoreWriter, "add", killed)
         with pytest.raises(OSError, match="the power went"):
             run(official, tmp_path)
-    assert GraphStore(tmp_path / "train.partial").videos == added
+    assert GraphStore(tmp_path / "train.partial").videos == added[:2]
     run(official, tmp_path)
     assert content(tmp_path / "train") == content(whole)
 
@@ -269,6 +269,7 @@ def test_dry_run_says_what_each_video_lacks(official, tmp_path, proda, monkeypat
     csv = ag / "Charades_v1_train.csv"
     csv.write_text("".join(line for line in csv.read_text().splitlines(True) if not line.startswith(names[0])))
     (frames / f"{names[1]}.mp4" / f"{numbers[names[1]][2]:06d}.png").unlink()
+    (frames / f"{names[1]}.mp4" / f"{numbers[names[1]][3]:06d}.png").write_bytes(b"")
     shutil.rmtree(frames / f"{names[2]}.mp4")
     persons = ag / "annotations" / "person_bbox.pkl"
     boxes = pickle.loads(persons.read_bytes())
@@ -279,7 +280,7 @@ def test_dry_run_says_what_each_video_lacks(official, tmp_path, proda, monkeypat
     assert code == 1 and not (tmp_path / "out").exists()
     for name, words in zip(names[:4], ("csv row: ", "frames: ", "frames: ", "annotation: "), strict=True):
         assert sum(line.startswith(f"train {name}: {words}") for line in lines) == 1
-    assert f"1 of 4 missing, first {numbers[names[1]][2]:06d}.png" in out and "no such file" in out
+    assert f"2 of 4 missing or empty, first {numbers[names[1]][2]:06d}.png" in out and "no such file" in out
     assert "4 videos lack something (annotation 1, frames 2, csv row 1)" in lines[-1]
 
 

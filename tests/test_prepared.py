@@ -7,6 +7,7 @@ from PIL import Image
 from proda_lib.datasets import world
 from proda_lib.datasets.miniature import write_action_genome
 from proda_lib.datasets.registry import data_version, load_splits
+from proda_lib.datasets.store import StoreWriter
 from proda_lib.errors import DataError, RecipeError
 from proda_lib.paths import data_root
 from proda_lib.training import runs
@@ -63,6 +64,25 @@ def test_official_files_are_prepared_and_trained_on(tmp_path, monkeypatch, proda
         releases[part] = folder, folder / "frames"
     run = prepare_and_train(proda, releases)
     assert run.record["videos"] == [{"train": 12, "test": 3}]
+    assert run.record["features"]["encoder"] == "random-tiny"
+    graph = load_splits("mini", 0, 0)[0].test[0]
+    graph.save(tmp_path / "graph.safetensors")
+    asked = ("--graph", tmp_path / "graph.safetensors", "--actions", graph.vocabulary.actions[graph.labels[0]])
+    for model in (run.name, run.folder, run.folder / "fold0/model"):  # from the commands alone
+        code, out, err = proda("predict", "--model", model, *asked, "--out", tmp_path / "report")
+        assert code == 0, err
+        assert (tmp_path / "report/report.html").is_file()
+
+
+def test_features_of_two_encoders_are_refused(tmp_path, monkeypatch):
+    monkeypatch.setenv("PRODA_DATA", str(tmp_path))
+    videos = world.make_videos(world.WorldConfig(features=True), "train", 2)
+    for part, weights in (("train", "aa"), ("test", "bb")):
+        with StoreWriter(tmp_path / "mine" / part, world.VOCABULARY, {"encoder": "clip", "weights": weights}) as writer:
+            for graph in videos:
+                writer.add(graph)
+    with pytest.raises(DataError, match="test/about.json: weights: found bb, expected aa, as in .*train"):
+        load_splits("mine", 0, 0)
 
 
 def test_real_frames_are_prepared_and_trained_on(tmp_path, monkeypatch, proda, shared_data):  # noqa: F811

@@ -220,6 +220,10 @@ def test_a_reader_keeps_few_shards_in_memory(tmp_path, monkeypatch):
         assert len(store._batches) <= 2 and len(store._read) <= 2
     kept = store[0].features
     assert_same(made[5], store[5])
+    monkeypatch.setattr(module, "MAPPED_SHARDS", 3)
+    for index in (*range(6), 3, 0):
+        assert_same(made[index], store[index])
+        assert len(store._maps) <= 3
     np.testing.assert_array_equal(np.asarray(kept), made[0].features * made[0].present[..., None])
 
 

@@ -165,6 +165,9 @@ def test_a_file_that_is_cut_off(tmp_path):
     cut = tmp_path / "cut.mp4"
     cut.write_bytes(content[: len(content) * 2 // 3])
     assert cards(cut, times=[2.0]) == [50]
+    assert probe(path).frames == 600
+    with pytest.raises(DataError, match=f"found {cut.stat().st_size} bytes, expected a complete video file"):
+        probe(cut)
     assert "picture at 23.000 s" in fault(cut, times=[23.0]) or "sound video file" in fault(cut, times=[23.0])
 
 

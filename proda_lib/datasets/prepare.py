@@ -22,6 +22,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from tqdm import tqdm
 
 from proda_lib.datasets.official import Files
@@ -37,7 +38,7 @@ from proda_lib.graph import SceneGraph
 __all__ = ["check_charades", "prepare_charades"]
 
 GROUP = 8  #: videos that go through the encoder together
-FLUSH_SECONDS = 60.0  #: the most work that a killed run can lose
+FLUSH_SECONDS = 60.0  #: a killed run loses the group that is encoded, and at most this much before it
 PACKAGES = ("proda-lib", "av", "numpy", "pillow", "torch", "transformers")
 SKIPPED = "skipped.json"  #: in a store's folder: the videos that ``skip_broken`` left out, and why
 
@@ -102,13 +103,14 @@ def _prepare_split(
         with tqdm(desc=split, unit="video", initial=len(there), total=len(graphs), smoothing=0.05) as bar:
             while True:
                 try:
-                    if (graph := next(encoded, None)) is None:
+                    if (group := next(encoded, None)) is None:
                         break
                 except BaseException:  # Ctrl-C too: what is finished stays
                     store.flush()
                     raise
-                store.add(graph)
-                bar.update()
+                for graph in group:
+                    store.add(graph)
+                bar.update(len(group))
                 if time.monotonic() - flushed > FLUSH_SECONDS:
                     store.flush()
                     flushed = time.monotonic()
@@ -155,8 +157,9 @@ def _verify(store: GraphStore) -> None:
 def _encoded(
     graphs: list[SceneGraph], there: set[str], files: Files, frames: Path, encoder: ClipEncoder,
     skipped: dict[str, str] | None,
-) -> Iterator[SceneGraph]:  # fmt: skip
-    """The videos that are not ``there``, in order, with features; the next group is decoded while one is encoded."""
+) -> Iterator[list[SceneGraph]]:  # fmt: skip
+    """The videos that are not ``there``, in order, with features, a group at a time; the next group is decoded while
+    one is encoded."""
     numbers, rates = files.frame_numbers(), files.frame_rates()
     groups = [graphs[start : start + GROUP] for start in range(0, len(graphs), GROUP)]
     groups = [group for group in groups if any(graph.video not in there for graph in group)]
@@ -179,11 +182,10 @@ def _encoded(
     with ThreadPoolExecutor(1) as pool:
         for decoded in ahead(pool, decode, groups, depth=1):
             vectors = encoder.encode([picture for _, pictures in decoded for picture in pictures])
-            start = 0
-            for graph, pictures in decoded:
-                if graph.video not in there:
-                    yield with_features(graph, vectors[start : start + len(pictures)])
-                start += len(pictures)
+            ends = np.cumsum([len(pictures) for _, pictures in decoded]).tolist()
+            yield [with_features(graph, vectors[end - len(pictures) : end])
+                   for (graph, pictures), end in zip(decoded, ends, strict=True)
+                   if graph.video not in there]  # fmt: skip
 
 
 def _about(split: str, files: Files, encoder: ClipEncoder) -> dict[str, Any]:

@@ -137,8 +137,9 @@ def _lacking(path: Path, numbers: list[int], rate: float | None) -> str:
     """Which of the frames are not there; "" if all are."""
     try:
         if path.is_dir():
-            lost = sorted(set(numbers) - numbered(path).keys())
-            return f"{path}: {len(lost)} of {len(numbers)} missing, first {lost[0]:06d}.png" if lost else ""
+            files = numbered(path)
+            lost = sorted(number for number in set(numbers) if number not in files or not files[number].stat().st_size)
+            return f"{path}: {len(lost)} of {len(numbers)} missing or empty, first {lost[0]:06d}.png" if lost else ""
         info = probe(path)
     except DataError as error:
         return str(error)

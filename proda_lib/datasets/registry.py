@@ -8,6 +8,7 @@ import itertools
 import json
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -20,7 +21,12 @@ from proda_lib.errors import DataError
 from proda_lib.graph import SceneGraph
 from proda_lib.paths import data_root
 
+if TYPE_CHECKING:
+    from proda_lib.datasets.store import GraphStore
+
 NAMES = ("world", "cad120", "cad120_clips", "action_genome")
+#: What a store says of the encoder of its features: its name, and the SHA-256 of its weights.
+ENCODER = {"encoder", "weights"}
 
 
 @dataclass(frozen=True)
@@ -70,7 +76,8 @@ def load_splits(
         scene_bias: knob of ``world``: how much the actions depend on the scene.
 
     Raises:
-        DataError: an unknown name, or data that is not installed; the message says how to get it.
+        DataError: an unknown name, or data that is not installed; the message says how to get it. Or two stores that
+            do not belong together: other vocabularies, or features of other encoders.
         RecipeError: a scenario of a data set without scenes.
     """
     if name == "world":
@@ -85,7 +92,9 @@ def load_splits(
     else:
         from proda_lib.datasets.store import GraphStore  # Arrow takes a while to load, and few need it
 
-        splits = [Split(*(list(GraphStore(_prepared(name) / part)) for part in SPLITS))]
+        stores = [GraphStore(_prepared(name) / part) for part in SPLITS]
+        _refuse_mixed(*stores)
+        splits = [Split(*map(list, stores))]
     if scenario and name != "world":
         splits = [_by_scene(split.train + split.test, scenario) for split in splits]
     rng = np.random.default_rng([seed, 11])
@@ -108,6 +117,24 @@ def _prepared(name: str) -> Path:
             expected = f"one of {', '.join(NAMES)}, or a prepared data set with the store {root / part}"
             raise DataError("data sets", "name", repr(name), expected)
     return root
+
+
+def visual_features(name: str) -> dict[str, str] | None:
+    """What made the visual features of a prepared data set, by the keys :data:`ENCODER`; None if that is not known."""
+    if name in NAMES:
+        return None
+    about = json.loads((_prepared(name) / SPLITS[0] / "about.json").read_text(encoding="utf-8"))["about"]
+    return {key: about[key] for key in ENCODER} if ENCODER <= about.keys() else None
+
+
+def _refuse_mixed(train: GraphStore, test: GraphStore) -> None:
+    """Features of one width may be of two encoders, and nothing later would notice."""
+    said = [{"vocabulary": store.vocabulary, **{key: store.about.get(key) for key in sorted(ENCODER)}}
+            for store in (train, test)]  # fmt: skip
+    for key, expected in said[0].items():
+        if (found := said[1][key]) != expected:
+            names = [getattr(value, "name", value) for value in (found, expected)]
+            raise DataError(test.folder / "about.json", key, names[0], f"{names[1]}, as in {train.folder}")
 
 
 def _by_scene(graphs: list[SceneGraph], scenario: int) -> Split:

@@ -54,7 +54,8 @@ from proda_lib.vocabulary import Vocabulary
 
 SHARD_BYTES = 32 * 2**20  #: a shard is closed when the features of its videos are at least this large,
 SHARD_VIDEOS = 2048  #: or when it has so many videos
-OPEN_SHARDS = 16  #: so many stay in memory, which bounds that of a reader
+OPEN_SHARDS = 16  #: so many stay in memory, which bounds that of a reader,
+MAPPED_SHARDS = 192  #: and so many stay mapped, which bounds its open files (two each)
 
 
 class StoreWriter:
@@ -196,7 +197,7 @@ class GraphStore(Sequence[SceneGraph]):
 
     def _forget(self) -> None:
         self._batches: OrderedDict[int, pa.RecordBatch] = OrderedDict()  # rows, the ones read last at the end
-        self._maps: dict[int, dict[str, np.ndarray]] = {}
+        self._maps: OrderedDict[int, dict[str, np.ndarray]] = OrderedDict()  # in the same order
         self._read: OrderedDict[int, None] = OrderedDict()  # mapped shards, the ones read last at the end
 
     def __getstate__(self) -> dict:
@@ -243,12 +244,15 @@ class GraphStore(Sequence[SceneGraph]):
     def rows(self, shard: int, name: str) -> Float[np.ndarray, "rows F"]:
         """Memory-mapped features of a shard; ``name`` is "nodes" or "frames".
 
-        A mapping stays for good, which costs nothing; what was read of it leaves the memory of this process when
-        :data:`OPEN_SHARDS` others were read since.
+        What was read of a shard leaves the memory of this process when :data:`OPEN_SHARDS` others were read since, and
+        its mapping goes after :data:`MAPPED_SHARDS` others.
         """
         if shard not in self._maps:
             path = self._path(shard, "safetensors")
             self._maps[shard] = map_features(path, feature_layout(path, self._shards[shard]))
+        self._maps.move_to_end(shard)
+        if len(self._maps) > MAPPED_SHARDS:
+            self._maps.popitem(last=False)
         self._read[shard] = None
         self._read.move_to_end(shard)
         if len(self._read) > OPEN_SHARDS:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import numbers
 import os
 from collections import Counter
 from collections.abc import Sequence
@@ -14,11 +15,15 @@ from jaxtyping import Float
 from PIL import Image
 
 from proda_lib.devices import checked_device
+from proda_lib.errors import DataError
 from proda_lib.features.film import Picture
 from proda_lib.features.pretrained import load_pretrained
+from proda_lib.names import brief
 
 #: Smallest score of a detection that counts.
 THRESHOLD = 0.5
+#: The detector where none is named: small, with the 91 classes of COCO.
+DETECTOR = "hustvl/yolos-tiny"
 #: A detector with random weights: to try a pipeline, never to believe.
 RANDOM = "random-tiny"
 BATCH = 8  #: pictures in one pass
@@ -75,9 +80,12 @@ class Detector:
 
         Raises:
             DataError: not on this machine, damaged, no object detection model, or some of its weights are missing; no
-                such device.
+                such device; a threshold outside of 0..1.
         """
         from transformers import AutoImageProcessor, AutoModelForObjectDetection
+
+        if threshold is not None and not (isinstance(threshold, numbers.Real) and 0 <= threshold <= 1):
+            raise DataError("detector", "threshold", brief(threshold), "a number in 0..1")
 
         if name == RANDOM:
             return cls(name, *_random(), device, 0.15 if threshold is None else threshold)

@@ -103,6 +103,10 @@ class Film:
             raise DataError(self.path, "file", f"an end at {end:.2f} s", f"a complete video file, of {stated:.2f} s")
         return stamps
 
+    def last_byte(self) -> int:
+        """Where the last picture ends in the file, by the file's index; 0 if it has none."""
+        return max((entry.pos + entry.size for entry in self.stream.index_entries), default=0)
+
     def _seconds(self, stamp: int) -> float:
         return float((stamp - self.first) * self.stream.time_base)
 
@@ -135,8 +139,14 @@ class Film:
                 continue
             if self.shown.key_frame and self.shown.pts <= wanted:
                 return
-        self.container.seek(min(self.first, 0), stream=self.stream, backward=True)
-        self._start(self.container.decode(self.stream))
+        try:
+            self.container.seek(min(self.first, 0), stream=self.stream, backward=True)
+            pictures = self.container.decode(self.stream)
+        except self.broken as error:
+            raise DataError(
+                self.path, "video stream", said(error), "a video that can be read from its start"
+            ) from error
+        self._start(pictures)
 
     def _start(self, pictures: Iterator) -> None:
         self.pictures, self.stamp = pictures, None

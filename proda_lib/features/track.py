@@ -91,7 +91,7 @@ def graph_of_tracks(
     """
     if not tracks:
         raise DataError(video, "detections", f"no known object in {len(times)} frames", "at least one; a lower "
-                        "threshold, another detector, or a graph by hand (--graph)")  # fmt: skip
+                        "--threshold, another --detector, or a graph by hand (--graph)")  # fmt: skip
     ordered = sorted(tracks, key=lambda track: (-len(track.boxes), min(track.boxes)))
     persons = [track for track in ordered if track.name == vocabulary.objects[0]]
     first, others = persons[:1], [track for track in ordered if track not in persons[:1]]

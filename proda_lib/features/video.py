@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import numbers as numbers_of_python
 import os
+import struct
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -33,7 +34,7 @@ class VideoInfo:
     """What a video is like.
 
     Attributes:
-        path: the file or folder.
+        path: the file or folder. ``start``: seconds of its first picture, which is 0 for a file.
         width, height: pixels of an upright picture.
         rate: average frames per second.
         duration: seconds.
@@ -46,6 +47,7 @@ class VideoInfo:
     rate: float
     duration: float
     frames: int
+    start: float = 0.0
 
 
 def probe(path: str | os.PathLike, rate: float | None = None) -> VideoInfo:
@@ -62,7 +64,7 @@ def probe(path: str | os.PathLike, rate: float | None = None) -> VideoInfo:
         rate, files = _checked_rate(path, rate), numbered(path)
         first, last = _first(files), max(files)
         height, width = _load(files[min(files)]).shape[:2]
-        return VideoInfo(path, width, height, rate, (last - first + 1) / rate, len(files))
+        return VideoInfo(path, width, height, rate, (last - first + 1) / rate, len(files), (min(files) - first) / rate)
     if rate is not None:
         raise DataError(path, "rate", rate, "no rate: a video file has its own")
     with Film(path) as film:
@@ -73,6 +75,8 @@ def probe(path: str | os.PathLike, rate: float | None = None) -> VideoInfo:
             stamps = film.stamps()
             count = count or len(stamps)
             duration = max(duration, (max(stamps) - min(stamps)) * film.stream.time_base + step)
+        elif (last := film.last_byte()) > (size := path.stat().st_size):
+            raise DataError(path, "file", f"{size} bytes", f"a complete video file, of at least {last} bytes")
         elif count * step > duration + CUT_OFF:
             found, stated = f"an end at {float(duration):.2f} s", f"{float(count * step):.2f} s"
             raise DataError(path, "file", found, f"a complete video file, of {stated}")
@@ -175,7 +179,7 @@ def _load(file: Path) -> Picture:
     try:
         with Image.open(file) as image:
             return np.array(ImageOps.exif_transpose(image).convert("RGB"))
-    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:  # what Pillow's readers raise
+    except (OSError, ValueError, SyntaxError, struct.error, Image.DecompressionBombError) as error:  # Pillow's readers
         raise DataError(file, "picture", said(error), "a sound PNG or JPEG picture") from error
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -151,7 +152,8 @@ class Prediction:
         ``graph.json``, to which relations can be added by hand for a second try. Returns the path of the report.
 
         Raises:
-            DataError: the folder cannot be made or written; or the model's answer is no finite number.
+            DataError: the folder cannot be made or written; it has another ``graph.json``, perhaps changed by hand; or
+                the model's answer is no finite number.
         """
         folder = Path(folder)
         try:
@@ -163,7 +165,7 @@ class Prediction:
                  "frame_weights.csv": self.frame_weights.to_csv(float_format="%.6f"),
                  "parsed.json": parsed, "report.html": self.html()}  # fmt: skip
         if self.detected:
-            write_own(self.graph, folder / "graph.json")
+            _write_graph(self.graph, folder / "graph.json")
         for name, text in texts.items():
             write_atomically(folder / name, lambda path, text=text: path.write_text(text, encoding="utf-8"))
         return folder / "report.html"
@@ -174,6 +176,17 @@ class Prediction:
     def __repr__(self) -> str:
         scores = ", ".join(f"{name} {value:.2f}" for name, value in self.scores.loc[self.actions, "a_s"].items())
         return f"Prediction({self.graph.video!r}, a_s: {scores})"
+
+
+def _write_graph(graph: SceneGraph, path: Path) -> None:
+    """Write the graph, unless another one is there, in which hours of work may be."""
+    with tempfile.TemporaryDirectory() as scratch:
+        write_own(graph, Path(scratch) / path.name)
+        new = (Path(scratch) / path.name).read_bytes()
+    if not path.exists():
+        write_atomically(path, lambda partial: partial.write_bytes(new))
+    elif path.read_bytes() != new:
+        raise DataError(path, "graph", "another one, of another video or changed by hand", "none; give another --out")
 
 
 def _round(value: np.ndarray | float) -> float | list[float]:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import dataclasses
 import os
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -121,6 +121,8 @@ def detected(
 ) -> tuple[SceneGraph, list[str]]:
     """A graph of what a detector finds in ``frames`` evenly spread frames, tracked through them; without relations.
 
+    They are spread from the first picture that is there to the end.
+
     Args:
         rate: frames per second of a folder of pictures; None for a video file.
 
@@ -128,7 +130,7 @@ def detected(
         DataError: the video cannot be read, or nothing is found that the vocabulary knows.
     """
     info = probe(video, rate)
-    times = (np.arange(frames) + 0.5) * info.duration / frames
+    times = info.start + (np.arange(frames) + 0.5) * (info.duration - info.start) / frames
     found, dropped = to_vocabulary(detector.detect(read_frames(video, times=times, rate=rate)), vocabulary.objects)
     name = os.fsencode(Path(video).stem).decode("utf-8", "replace")  # a report cannot hold other bytes
     graph, left_out = graph_of_tracks(associate(found, times), times, info.duration, name, vocabulary)
@@ -150,16 +152,18 @@ def _listed(counts: Counter[str]) -> str:
 
 def with_visual(
     graph: SceneGraph, width: int, pictures: Sequence[Picture] | None, features: str | None, device: str,
-    download: bool = False,
+    download: bool = False, trained_on: Mapping[str, str] | None = None,
 ) -> tuple[SceneGraph, list[str]]:  # fmt: skip
     """The graph with the visual features that a model reads: those it has, or of its pictures, or none.
 
     Args:
         width: of the features that the model reads; 0 if it reads none.
         features: name of the CLIP model that makes them.
+        trained_on: "encoder" and "weights" (SHA-256) of those that the model was trained on, if that is known.
 
     Raises:
-        DataError: the model reads features of another width, or none at all; or there is nothing to make them from.
+        DataError: the model reads features of another encoder or width, or none at all; or there is nothing to make
+            them from.
     """
     where = f"{graph.video}, features"
     if not width:
@@ -174,6 +178,9 @@ def with_visual(
         if encoder.width != width:
             expected = f"width {width}, which the model was trained on"
             raise DataError(where, encoder.name, f"width {encoder.width}", expected)
+        if trained_on is not None and encoder.checksum != trained_on["weights"]:
+            expected = f"{trained_on['weights'][:12]} of {trained_on['encoder']}, which the model was trained on"
+            raise DataError(where, encoder.name, f"weights {encoder.checksum[:12]}", expected)
         graph = add_features(graph, pictures, encoder)
         weights = "random weights, so that they mean nothing" if encoder.random else "pretrained weights"
         notes.append(f"Visual features: {encoder.name} ({weights}).")

@@ -5,22 +5,24 @@ from __future__ import annotations
 import numbers
 import os
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Self
 
 import numpy as np
 
+from proda_lib.datasets.registry import ENCODER
 from proda_lib.devices import checked_device
 from proda_lib.errors import CheckpointError, DataError
 from proda_lib.explorer.page import about
 from proda_lib.explorer.precompute import ask
-from proda_lib.features.detect import Detector
+from proda_lib.features.detect import DETECTOR, Detector
 from proda_lib.features.video import read_frames
 from proda_lib.graph import SceneGraph
 from proda_lib.models.proda import ProDA
 from proda_lib.models.shipped import read_json, read_vocabulary, shipped_model
 from proda_lib.names import brief, nearest_names, plain, stems
+from proda_lib.paths import runs_root
 from proda_lib.predict.answer import THETA, Prediction
 from proda_lib.predict.inputs import NO_RELATIONS, detected, in_vocabulary, mismatch, read_graph, with_visual
 from proda_lib.specification import one_hot
@@ -43,22 +45,26 @@ class Predictor:
     Attributes:
         model: in evaluation mode. ``vocabulary``: what its numbers mean.
         name: the name of its folder. ``about``: sentences on where its weights come from.
+        trained_on: "encoder" and "weights" of the visual features that it was trained on, if that is known.
     """
 
     def __init__(
-        self, model: ProDA, vocabulary: Vocabulary, name: str = "model", about: Sequence[str] = (), device: str = "cpu"
-    ):
+        self, model: ProDA, vocabulary: Vocabulary, name: str = "model", about: Sequence[str] = (), device: str = "cpu",
+        trained_on: Mapping[str, str] | None = None,
+    ):  # fmt: skip
         config = model.config
         for kind in ("objects", "relations", "actions"):
             if (names := len(getattr(vocabulary, kind))) != (wanted := getattr(config, kind)):
                 raise CheckpointError(f"{name}: vocabulary: found {names} {kind}, expected the model's {wanted}")
         self.device = checked_device(device, name)
         self.model, self.vocabulary, self.name = model.to(self.device).eval(), vocabulary, name
+        self.trained_on = trained_on
         self.about = list(about) or ["The folder does not say which run made these weights, or whether any did."]
 
     @classmethod
     def load(cls, folder: str | os.PathLike = "shipped", device: str = "cpu") -> Self:
-        """A model by its folder (config.json, model.safetensors, vocabulary.json), or "shipped", the library's own.
+        """A model by its folder (config.json, model.safetensors, vocabulary.json), by the name or folder of a run, of
+        which it is the first fold's, or "shipped", the library's own.
 
         Raises:
             CheckpointError: a file is missing or damaged, or model and vocabulary do not belong together.
@@ -66,16 +72,23 @@ class Predictor:
         """
         checked_device(device, str(folder))
         path = shipped_model() if str(folder) == "shipped" else Path(folder)
-        vocabulary, run = read_vocabulary(path), _record(path)
+        if not path.exists() and (runs_root() / path).is_dir():
+            path = runs_root() / path
+        weights = path / "fold0" / "model" if (path / "fold0").is_dir() else path
+        vocabulary, run = read_vocabulary(weights), _record(path)
         origin = [] if run is None else about(run)
+        if run is not None and (folds := len(run.record["videos"])) > 1:
+            origin.append(f"The weights are those of the first of {folds} folds.")
         if run is not None and run.recipe.dataset == "world":
             origin.append(SIMULATED)
-        return cls(ProDA.from_pretrained(path), vocabulary, path.name, origin, device)
+        return cls(ProDA.from_pretrained(weights), vocabulary, path.name, origin, device,
+                   None if run is None else run.record.get("features"))  # fmt: skip
 
     def __call__(
         self, video: str | os.PathLike | None = None, graph: SceneGraph | str | os.PathLike | None = None,
         actions: str | Sequence[str] = (), *, detector: str | None = None, features: str | None = None,
         frames: int | None = None, rate: float | None = None, download: bool = False, theta: float = THETA,
+        threshold: float | None = None,
     ) -> Prediction:  # fmt: skip
         """Ask whether some actions are in a video.
 
@@ -85,12 +98,13 @@ class Predictor:
             graph: a scene graph, or its file. Without it, objects are detected and tracked.
             actions: names to ask for, or one text with commas between them. All are asked for in one question, for
                 the scores, and each alone, for its frame weights and its parsed graph.
-            detector: object detection model by name or folder; needed without ``graph``.
+            detector: object detection model by name or folder, used without ``graph``; by default :data:`DETECTOR`.
             features: CLIP model by name or folder, for a model that reads visual features.
             frames: N, how many frames the model sees, evenly spread; by default as many as it takes.
             rate: frames per second of a folder of pictures, which cannot know it.
             download: whether detector and CLIP may be fetched; otherwise the network is not touched.
             theta: smallest s² / max s² of a frame that counts as found.
+            threshold: smallest score of a detection that counts; see :class:`Detector`.
 
         Raises:
             DataError: an unknown name (with the nearest ones); a graph, video or number that does not fit.
@@ -108,13 +122,13 @@ class Predictor:
             raise DataError("predict", "video", type(video).__name__, "the path of a file or folder")
         by_detector = graph is None
         if by_detector:
-            if video is None or detector is None:
-                found = "neither a graph nor " + ("a video" if video is None else "a detector")
-                raise DataError("predict", "input", found, "--graph; or --video and --detector")
-            finder = Detector.load(detector, self.device, download)
+            if video is None:
+                raise DataError("predict", "input", "neither a graph nor a video", "--graph, --video or both")
+            finder = Detector.load(detector or DETECTOR, self.device, download, threshold)
             graph, notes = detected(video, finder, frames, self.vocabulary, rate)
-        elif detector is not None:
-            raise DataError("predict", "input", "a graph and a detector", "one of the two")
+        elif detector is not None or threshold is not None:
+            found = "a graph and " + ("a threshold" if detector is None else "a detector")
+            raise DataError("predict", "input", found, "a graph, or what finds its objects")
         else:
             source = graph
             graph, notes = in_vocabulary(read_graph(source), self.vocabulary)
@@ -126,7 +140,8 @@ class Predictor:
             notes = [*notes, NO_RELATIONS]
         seen = graph.sample_frames(frames)
         pictures = None if video is None else read_frames(video, times=seen.times.tolist(), rate=rate)
-        seen, more = with_visual(seen, self.model.config.visual, pictures, features, self.device, download)
+        seen, more = with_visual(seen, self.model.config.visual, pictures, features, self.device, download,
+                                 self.trained_on)  # fmt: skip
         saps = np.concatenate([one_hot(asked, len(self.vocabulary.actions)).any(0, keepdims=True),
                                one_hot(asked, len(self.vocabulary.actions))])  # fmt: skip
         together, *alone = ask(self.model, seen, saps, self.device)
@@ -176,6 +191,8 @@ def _record(folder: str | os.PathLike) -> Run | None:
         kinds = {"name": str, "data": str, "metrics": dict, "videos": list}
         if wrong := [name for name, kind in kinds.items() if not isinstance(run.record[name], kind)]:
             raise TypeError(f"another type of {', '.join(wrong)}")
+        if "features" in run.record and not all(isinstance(run.record["features"][key], str) for key in ENCODER):
+            raise TypeError("another type of features")
         folds = run.record["videos"]
         if not folds or not all(isinstance(fold[part], int) for fold in folds for part in ("train", "test")):
             raise ValueError(f"videos: {folds!r:.80}")

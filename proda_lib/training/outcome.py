@@ -29,10 +29,12 @@ from proda_lib.evaluation.simple_controls import (
 from proda_lib.graph import SceneGraph
 from proda_lib.memory import keep_freed_memory
 from proda_lib.models.saved import SavedModel
+from proda_lib.models.shipped import write_vocabulary
 from proda_lib.specification import specification_length
 from proda_lib.training.data import evaluation_videos, first_share, split_validation
 from proda_lib.training.recipe import Recipe
 from proda_lib.training.stages import MODELS, train
+from proda_lib.vocabulary import Vocabulary
 
 
 @dataclass(frozen=True, eq=False)
@@ -104,22 +106,23 @@ def fit_and_score(
     if recipe.model == "logistic":
         return _logistic(split), []
     folder.mkdir(parents=True, exist_ok=True)
-    features = split.train[0].features
+    vocabulary, features = split.train[0].vocabulary, split.train[0].features
     visual, slots = 0 if features is None else features.shape[-1], 0
     if recipe.norm == "vgnorm_released" or recipe.batch_loss:  # absent slots count
         slots = max(graph.num_slots for graph in itertools.chain(split.train, split.test))
     model, curves = train(recipe, recipe_hash, kept, judged_on, visual, slots, folder, fabric,
                           workers=4 if device.startswith("cuda") else 0,
-                          after_pretrain=lambda model: save(model, folder / "pretrained"))  # fmt: skip
-    save(model, folder / "model")
+                          after_pretrain=lambda model: save(model, folder / "pretrained", vocabulary))  # fmt: skip
+    save(model, folder / "model", vocabulary)
     barrier()
     return score_folder(folder, recipe, split, fabric.device), curves
 
 
-def save(model: SavedModel, folder: Path) -> None:
-    """Save once, whatever the number of processes."""
+def save(model: SavedModel, folder: Path, vocabulary: Vocabulary) -> None:
+    """Save once, whatever the number of processes; with the vocabulary, so that the folder can be asked (`predict`)."""
     if rank() == 0:
         model.save_pretrained(folder)
+        write_vocabulary(vocabulary, folder)
 
 
 def score_folder(folder: Path, recipe: Recipe, split: Split, device: str) -> Scores:

@@ -33,7 +33,7 @@ from filelock import FileLock, Timeout
 from safetensors.numpy import load_file, save
 
 import proda_lib
-from proda_lib.datasets.registry import Split, data_version, load_splits
+from proda_lib.datasets.registry import Split, data_version, load_splits, visual_features
 from proda_lib.distributed import any_process, barrier, first_decides, processes, rank
 from proda_lib.errors import CheckpointError, DataError
 from proda_lib.files import write_atomically
@@ -253,6 +253,8 @@ def _make(recipe: Recipe, folder: Path, device: str, fabric) -> None:
         "started": started,
         "seconds": round(time.monotonic() - clock, 1),
     }
+    if encoder := visual_features(recipe.dataset):
+        record["features"] = encoder
     _write_run(folder, record, kept)
     if recipe.model in NETWORK_NAMES:
         for fold in range(len(splits)):
