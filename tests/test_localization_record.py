@@ -93,7 +93,7 @@ def summary(seed: int = 0) -> dict:
     frames = {name: rng.random((len(graphs), C, FRAMES)).astype(np.float32) for name in ("partition/0", "partition/1")}
     video = {f"{name}/a_s": rng.normal(size=(len(graphs), C)) for name in frames}
     frequency = {"frequency": np.ones((len(graphs), C))}
-    found = {kind: hit_summary(rows) for kind, rows in (("distractor", entries), ("non_distractor", entries[:6]))}
+    found = {kind: hit_summary([rows]) for kind, rows in (("distractor", entries), ("non_distractor", entries[:6]))}
     found["map"] = map_summary(graphs, video | frequency, frames)
     expected = [point_map(graphs, point_scores(graphs, video[f"{name}/a_s"], s)) for name, s in frames.items()]
     assert found["map"]["partition"]["s"] == pytest.approx(np.mean(expected))
@@ -101,7 +101,7 @@ def summary(seed: int = 0) -> dict:
 
 
 def test_summary_has_every_cell_and_the_margins():
-    rates, found = hit_rates(random_scores()), hit_summary(random_scores())
+    rates, found = hit_rates(random_scores()), hit_summary([random_scores()])
     names = [f"{value:g}" for value in THRESHOLDS]
     for i, theta in enumerate(names):
         assert [found["hit"][theta][t] for t in names] == rates.model[i].tolist()

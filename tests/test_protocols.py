@@ -183,7 +183,8 @@ def test_folds_are_ranked_one_by_one_and_hits_are_counted_together(model, graphs
         runs.flatten(summarise(recipe, [s], [found])[0]) for s, found in zip((whole, *folds), scores, strict=True)
     )
     found = runs.flatten(summarise(recipe, folds, scores[1:])[0])
-    for name in ("paper/both/a_t", "paper/distractor/a_s", "localization/map/scan/s"):
+    ranked = [f"localization/distractor/ranked/{line}/0.5" for line in ("0.5", "every_frame")]
+    for name in ("paper/both/a_t", "paper/distractor/a_s", "localization/map/scan/s", *ranked):
         assert found[name] == pytest.approx(np.mean([fold[name] for fold in alone]), abs=1e-6)
     hits = [name for name in at_once if name.startswith("localization/distractor/hit")]
     assert "localization/distractor/hit/0.5/0.7" in hits

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Mapping, Sequence
 
 import numpy as np
@@ -76,25 +77,28 @@ def ask_about_labels(
     return {"distractor": frame_scores(model, graphs, recipe.frames, device, drawn), "non_distractor": single}
 
 
-def hit_summary(scores: Sequence[FrameScores]) -> dict[str, dict]:
+def hit_summary(folds: Sequence[Sequence[FrameScores]]) -> dict[str, dict]:
     """Tables 8 and 9 in percent: ``["hit" or "ranked"][θ][t]``, for θ also "every_frame", the control.
+
+    Hits are counted over all folds together; "ranked" is each fold's, averaged, for its scores are those of its model.
 
     "mean" in place of θ or t is the mean over them, as in the margins of the paper's tables. ``["all_found"][θ]``:
     percent of the rows in which the model marks every frame itself. ``["rows"]``: how many (video, label) pairs there
     are, of how many classes, and in how many the action falls between the sampled frames.
     """
-    plain, names = hit_rates(scores), [f"{value:g}" for value in THRESHOLDS]
+    plain, names = hit_rates([*itertools.chain(*folds)]), [f"{value:g}" for value in THRESHOLDS]
+    ranked = [hit_rates(scores, ranked=True) for scores in folds]
     return {
-        "hit": _lines(plain, names),
-        "ranked": _lines(hit_rates(scores, ranked=True), names),
+        "hit": _lines([plain], names),
+        "ranked": _lines(ranked, names),
         "all_found": dict(zip(names, plain.all_found.tolist(), strict=True)),
         "rows": {"all": float(plain.rows), "classes": float(plain.classes), "unseen": float(plain.unseen)},
     }
 
 
-def _lines(rates: HitRates, names: Sequence[str]) -> dict[str, dict[str, float]]:
-    lines = dict(zip(names, rates.model, strict=True))
-    lines |= {"mean": rates.model.mean(0), "every_frame": rates.every_frame}
+def _lines(rates: Sequence[HitRates], names: Sequence[str]) -> dict[str, dict[str, float]]:
+    model, every_frame = (np.mean([getattr(fold, name) for fold in rates], 0) for name in ("model", "every_frame"))
+    lines = {**dict(zip(names, model, strict=True)), "mean": model.mean(0), "every_frame": every_frame}
     return {line: {**dict(zip(names, values.tolist(), strict=True)), "mean": float(values.mean())}
             for line, values in lines.items()}  # fmt: skip
 

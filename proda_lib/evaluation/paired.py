@@ -68,6 +68,9 @@ def bootstrap(
 ) -> Interval:
     """``base`` − ``other`` in mAP, seed by seed, resampling the videos with all their rows.
 
+    The basic bootstrap interval: percentiles of the samples, reflected about the difference itself, because the mAP of
+    a sample is biased (several copies of a video rank as one, and rare classes drop out).
+
     One entry a training seed in each of the first four; the same videos are drawn for all seeds and for both models.
     Rows without a true class do not count. With several folds, videos are drawn within each and the mAP of the folds is
     averaged, as in the tables.
@@ -88,7 +91,7 @@ def bootstrap(
             found[i, f] = np.mean([weighted_map(a, t, counts[v]) - weighted_map(b, t, counts[v])
                                    for a, b, t, v in each])  # fmt: skip
     means = found.mean(1)
-    low, high = np.percentile(means[1:], [2.5, 97.5])
+    high, low = 2 * means[0] - np.percentile(means[1:], [2.5, 97.5])
     return Interval(*(100 * float(x) for x in (means[0], low, high)))
 
 

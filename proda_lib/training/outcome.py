@@ -228,11 +228,11 @@ def _mean(parts: Sequence[dict]) -> dict:
 
 
 def _localization(folds: Sequence[list[SceneGraph]], scores: Sequence[Scores]) -> dict:
-    """Hits of each kind of question, over all videos, and 25-point mAP; ``["left_out"]`` if nothing can be measured."""
+    """Hits of each kind of question, and 25-point mAP; ``["left_out"]`` if nothing can be measured."""
     if counts := not_measurable([graph for fold in folds for graph in fold]):
         return {"left_out": counts}
     kinds = dict.fromkeys(kind for found in scores for kind in found.asked)
-    asked = {kind: [entry for found in scores for entry in found.asked.get(kind, [])] for kind in kinds}
+    asked = {kind: [found.asked[kind] for found in scores if kind in found.asked] for kind in kinds}
     maps = [map_summary(fold, found.video, found.frames) for fold, found in zip(folds, scores, strict=True)]
     return {**{kind: hit_summary(entries) for kind, entries in asked.items()}, "map": _mean(maps)}
 
