@@ -20,9 +20,10 @@ from typer.testing import CliRunner
 from proda_lib.cli import app
 from proda_lib.datasets.registry import NAMES
 from proda_lib.errors import DataError
-from proda_lib.evaluation import grid, paired, tables
+from proda_lib.evaluation import grid, paired, report, tables
 from proda_lib.evaluation.charades import mean_average_precision
 from proda_lib.evaluation.report import Interval, Spread, Table, ordering
+from proda_lib.pages import summary
 from proda_lib.training import runs
 from proda_lib.training.recipe import Recipe, command, make_recipe
 
@@ -274,3 +275,20 @@ def test_a_control_is_paired_with_its_own_answer(monkeypatch, tmp_path):
     (tmp_path / "paired.json").write_text('{"a": 1}')
     with pytest.raises(DataError, match="paired.json"):
         paired.known()
+
+
+def test_records_have_the_command_of_their_run_and_the_size_of_their_networks():
+    found = grid.recorded(tables.robustness, "reference", (0,), "cad120").runs
+    told = report.records(found).frame["command"]
+    assert [line.split("proda")[1] for line in told] == [
+        " train --dataset cad120 --profile reference",
+        " train --dataset cad120 --profile reference --model prompt_only",
+    ]
+    assert report.network_size(found) == "Networks: width 32, 8 frames, 8 + 2 epochs (the two stages)."
+
+
+def test_the_first_page_has_the_controls_of_the_larger_runs_too():
+    lines = summary.controls((0,)).frame
+    larger = lines[["16,000 videos" in line for line in lines.index]]
+    assert len(larger) == 2 and set(larger["CAD-120"]) == {"–"}
+    assert all(cell.startswith("−") for cell in larger["SSG-World"])

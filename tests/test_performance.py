@@ -80,7 +80,15 @@ def test_what_was_measured_at_another_commit_is_named(results):
     (record,) = performance.records()
     assert record.later == {"later": ["train_step_dense@d768", "matmul_fraction@d768"], "last": ["curves"]}
     said = performance.state([record])
-    assert "commit abc, but at commit later: train_step_dense@d768, matmul_fraction@d768, but at commit last" in said
+    assert "commit abc, but at commit later: 2 of 6 rows, but at commit last: curves." in said
+
+
+def test_without_a_second_time_there_is_no_spread(results):
+    write(results)
+    (record,) = performance.records()
+    for repeats, spread in (([1, 5], "–"), ([5], "2%"), ([3, 5], "2%")):
+        record.rows["cli_help"] |= {"spread": 0.02, "repeats": repeats}
+        assert performance.table([record]).frame.loc["cli_help", "spread"] == spread
 
 
 def test_where_the_library_is_behind_is_said(results):

@@ -7,11 +7,10 @@ from dataclasses import dataclass, field
 
 import pandas as pd
 
-from proda_lib.evaluation.report import Key, RunRows, Spread, Table, get_runs, setting, spread
+from proda_lib.evaluation.report import Key, RunRows, Spread, Table, get_runs, setting, spread, threads
 from proda_lib.evaluation.tables import Rows
 from proda_lib.training import runs
 from proda_lib.training.recipe import Recipe, command
-from proda_lib.training.runs import Run
 
 #: Profiles that train what a page shows while the page is executed.
 SMALL = ("smoke", "quick")
@@ -93,12 +92,3 @@ def commands(found: Recorded) -> Table:
             lines.append((row, recipe.seed, "not run", "OMP_NUM_THREADS=1 " + command(recipe)))
     frame = pd.DataFrame(lines, columns=["row", "seed", "record", "command"]).drop_duplicates("command")
     return Table(frame.set_index("row"), "The same command gives the same numbers, bit for bit on the same machine.")
-
-
-def threads(run: Run) -> str:
-    """What the command of a run needs before it: sums over another number of threads have other last digits.
-
-    Nothing for the few records of before the number was kept.
-    """
-    count = run.record["hardware"].get("threads")
-    return f"OMP_NUM_THREADS={count} " if count else ""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
 
 import numpy as np
@@ -104,9 +105,11 @@ def table03_findings(found: RunRows) -> Text:
         sentences.append(
             f"{compare('DPM', 'SimplePrompt', measure, ours)} Paper: {paper:+.2f}; {ordering(ours, paper)}."
         )
-    for name in ("SimplePrompt", "DPM"):
-        against = differences(found[name], found["prompt_only"], "paper/both/a_t", "trained/both/a_t")
-        sentences.append(compare(name, "the trained prompt-only control", "a_t, both kinds", against))
+    for name, label in itertools.product(("SimplePrompt", "DPM"), ("a_t, both kinds", "a_t, non-distractor",
+                                                                   "a_s, both kinds")):  # fmt: skip
+        key = ASKED[label]
+        against = differences(found[name], found["prompt_only"], f"paper/{key}", f"trained/{key}")
+        sentences.append(compare(name, "the trained prompt-only control", label, against))
     for name in ("SimplePrompt", "DPM"):
         for label, key in (("a_s by partition", "label_free/partition/a_s/map"), ("a_m", "a_m/map")):
             against = differences(found[name], found["no_prompt"], key, "a_t/map")

@@ -122,7 +122,10 @@ def state(found: Sequence[Record]) -> Text:
         day = machine.get("date", "on an unknown day")
         told = [f"PyTorch {machine['torch']}", machine["system"], f"measured {day}"]
         told += [f"commit {machine['commit']}"] if machine.get("commit") else []
-        told += [f"but at commit {commit}: {', '.join(names)}" for commit, names in record.later.items()]
+        for commit, names in record.later.items():
+            count = sum(name in record.rows for name in names)
+            parts = [f"{count} of {len(record.rows)} rows"] * bool(count) + [n for n in names if n not in record.rows]
+            told.append(f"but at commit {commit}: {' and '.join(parts)}")
         sentences.append(f"`{record.name}`: {record.title}; {', '.join(told)}.")
     for device, kind in (("cpu", "a processor"), ("cuda", "a GPU")):
         if all(record.machine["device"] != device for record in found):
@@ -139,7 +142,8 @@ def table(found: Sequence[Record]) -> Table:
         goals = {goal.row: goal for goal in record.goals}
         for name, row in record.rows.items():
             repeats = " / ".join(map(str, row["repeats"])) or "–"
-            spread = "–" if row["spread"] is None else f"{row['spread']:.0%}"
+            once = row["spread"] is None or 1 in row["repeats"]
+            spread = "–" if once else f"{row['spread']:.0%}"
             lines[f"{record.name}: {name}" if len(found) > 1 else name] = {
                 "reference": _figures(row["reference"]), "ours": _figures(row["ours"]), "unit": row["unit"],
                 "ratio": _figures(row["ratio"]), "goal": str(goals.get(name, "–")), "spread": spread,
@@ -148,7 +152,8 @@ def table(found: Sequence[Record]) -> Table:
     if not lines:
         return Table(pd.DataFrame(), "Nothing is measured yet.")
     note = ("Ratio: larger is better. Spread: interquartile range over median, the larger one of the two sides, or – "
-            "where one of them was measured once.")  # fmt: skip
+            "where one of them was measured once. Repeats: how often the reference / the library was measured; a row "
+            "with one number, the library.")  # fmt: skip
     frame = pd.DataFrame.from_dict(lines, orient="index")
     frame.index.name = "row"
     return Table(frame, note)

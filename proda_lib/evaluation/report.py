@@ -17,6 +17,7 @@ import pandas as pd
 from proda_lib.evaluation.tables import Rows
 from proda_lib.paths import data_root
 from proda_lib.training import runs
+from proda_lib.training.recipe import NETWORK_NAMES, command
 from proda_lib.training.runs import Run, flatten
 
 #: Finished runs by row: name → one run per seed.
@@ -214,21 +215,31 @@ def setting(found: RunRows) -> str:
     if not some:
         return "No runs."
 
-    def listed(values: Iterable) -> str:
-        return ", ".join(map(str, sorted(set(values))))
-
     recipes = [run.recipe for run in some]
-    names = listed(DATASETS.get(r.dataset, r.dataset) for r in recipes)
+    names = _listed(DATASETS.get(r.dataset, r.dataset) for r in recipes)
     first = some[0].record["videos"]
     what = "clips" if recipes[0].dataset == "cad120_clips" else "videos"
     size = f"{first[0]['train']} training and {first[0]['test']} test {what}"
     if len(first) > 1:
         size = f"{len(first)} folds, {sum(fold['test'] for fold in first)} test {what}"
     seeds = sorted({r.seed for r in recipes})
-    return (f"{names}, data version {listed(run.record['data'] for run in some)}; profile "
-            f"{listed(r.profile for r in recipes)}; {size}; seed{'s' * (len(seeds) > 1)} {listed(seeds)}"
+    return (f"{names}, data version {_listed(run.record['data'] for run in some)}; profile "
+            f"{_listed(r.profile for r in recipes)}; {size}; seed{'s' * (len(seeds) > 1)} {_listed(seeds)}"
             f"{' (mean ± standard deviation)' if len(seeds) > 1 else ''}; best epoch by "
-            f"{listed(r.select for r in recipes)}.")  # fmt: skip
+            f"{_listed(r.select for r in recipes)}.")  # fmt: skip
+
+
+def network_size(found: RunRows) -> str:
+    """One sentence on how large the networks are and how long they train: for pages whose sizes are their own."""
+    some = [run.recipe for group in found.values() for run in group if run.recipe.model in NETWORK_NAMES]
+    epochs = ", ".join(f"{first} + {second}" for first, second in
+                       sorted({(r.pretrain_epochs, r.posttrain_epochs) for r in some}))  # fmt: skip
+    return (f"Networks: width {_listed(r.width for r in some)}, {_listed(r.frames for r in some)} frames, "
+            f"{epochs} epochs (the two stages).")  # fmt: skip
+
+
+def _listed(values: Iterable) -> str:
+    return ", ".join(map(str, sorted(set(values))))
 
 
 def repository() -> str:
@@ -249,10 +260,20 @@ def records(found: RunRows) -> Table:
             if run.recipe.profile == "reference":
                 name = f'<a href="{repository()}/blob/main/results/runs/{run.name}.json">{run.name}</a>'
             device = record["hardware"].get("gpu", record["hardware"]["device"])
-            lines.append((row, run.recipe.seed, name, f"{record['seconds']:.0f} s", device, record["commit"] or "–"))
-    frame = pd.DataFrame(lines, columns=["row", "seed", "record", "time", "device", "commit"])
+            lines.append((row, run.recipe.seed, name, f"{record['seconds']:.0f} s", device, record["commit"] or "–",
+                          threads(run) + command(run.recipe)))  # fmt: skip
+    frame = pd.DataFrame(lines, columns=["row", "seed", "record", "time", "device", "commit", "command"])
     return Table(frame.set_index("row"), "Recipe, versions, curves and all metrics: results/runs/ (committed) or the "
                  "run store.")  # fmt: skip
+
+
+def threads(run: Run) -> str:
+    """What the command of a run needs before it: sums over another number of threads have other last digits.
+
+    Nothing for the few records of before the number was kept.
+    """
+    count = run.record["hardware"].get("threads")
+    return f"OMP_NUM_THREADS={count} " if count else ""
 
 
 # --- sentences --------------------------------------------------------------------------------------------------------

@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 from jaxtyping import Float
 
-from proda_lib.evaluation import audit, report, tables
+from proda_lib.evaluation import audit, prompt_only, report, tables
 from proda_lib.evaluation.layouts import ASKED, RULES, UNKNOWN
 from proda_lib.evaluation.papers import paper_table
 from proda_lib.evaluation.report import (
@@ -189,9 +189,11 @@ def provenance(controls: Controls) -> Text:
     return bullets([
         f"Videos of Charades. {videos}. Classes with a positive in the test videos: "
         f"{record['data']['classes with positives']}.",
-        f"Trained network: hidden width {network['hidden']}, {network['epochs']} epochs, learning rate "
+        f"Trained network on Charades: hidden width {network['hidden']}, {network['epochs']} epochs, learning rate "
         f"{network['learning_rate']:g}, {network['batch_rows']} rows a batch, weight decay "
-        f"{network['weight_decay']:g}; the last epoch counts, nothing is selected.",
+        f"{network['weight_decay']:g}; the last epoch counts, nothing is selected. "
+        f"On the other data sets: {prompt_only.EPOCHS} epochs, learning rate {prompt_only.LEARNING_RATE:g}, "
+        f"{prompt_only.BATCH_ROWS} rows a batch.",
         f"Made in {record['seconds']:.0f} s on {hardware['cpu']}, processes: {hardware['processes']}, threads of each: "
         f"{hardware['threads of each']}; commit {record['commit'] or '–'}.",
     ])  # fmt: skip

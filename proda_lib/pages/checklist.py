@@ -57,7 +57,8 @@ def seed_table(found: RunRows) -> Table:
     if frame.empty:
         return Table(frame, "No records of more than one seed are committed.")
     return Table(frame, "Committed records of profile reference; mAP in percent; divisor n − 1. A seed changes the "
-                 "weights, the order of the videos, and the specifications of training and of evaluation.")  # fmt: skip
+                 "weights, the order of the videos, which of them are held out for validation, and the specifications "
+                 "of training and of evaluation.")  # fmt: skip
 
 
 def selection_table(found: Recorded) -> Table:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+
 import pandas as pd
 import torch
 
@@ -40,18 +42,24 @@ def recognition_table(found: Recorded) -> Table:
 
 
 def recognition_findings(found: Recorded) -> Text:
-    """ProDA's label-free answers and no_prompt against the strongest other baseline on the same input."""
+    """ProDA's label-free answers and no_prompt against the strongest other architecture on the same input, and against
+    the video encoder alone."""
     baselines = {row: cell(found, row, key) for row, key in LINES.values()
                  if key == "a_t/map" and row not in ("no_prompt", "encoder_only")}  # fmt: skip
     done = {row: value.mean for row, value in baselines.items() if value.values}
-    sentences = []
+    others = {"encoder_only": "the video encoder alone"}
     if done:
         best = max(done, key=done.get)
         name = next(line for (_, line), (row, _) in LINES.items() if row == best)
-        for row, key, label in (("no_prompt", "a_t/map", "no_prompt"), ("ProDA", "a_m/map", "ProDA's a_m"),
-                                ("ProDA", "label_free/partition/a_s/map", "ProDA's a_s by partition")):  # fmt: skip
-            away = differences(found.runs.get(row, []), found.runs[best], key, "a_t/map")
-            sentences.append(compare(label, f"the best baseline ({name})", "no test labels", away))
+        others = {best: f"the best other architecture ({name})", **others}
+    sentences = []
+    for (other, name), (row, key, label) in itertools.product(others.items(), (
+        ("no_prompt", "a_t/map", "no_prompt"), ("ProDA", "a_m/map", "ProDA's a_m"),
+        ("ProDA", "label_free/partition/a_s/map", "ProDA's a_s by partition"),
+    )):  # fmt: skip
+        away = differences(found.runs.get(row, []), found.runs.get(other, []), key, "a_t/map")
+        if away.values:
+            sentences.append(compare(label, name, "no test labels", away))
     asked = differences(found.runs["ProDA"], found.runs["prompt_only"], "paper/both/a_t", "trained/both/a_t")
     sentences.append(compare("ProDA", "the trained prompt-only control", "a_t, question built from labels", asked))
     return bullets(sentences)

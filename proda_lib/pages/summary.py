@@ -23,14 +23,29 @@ HOLDS, REVERSED, OPEN, SAME = "✓", "✗", "≈", "="
 #: Pairs that are compared in a_m too: what the paper says of it.
 OF_A_M = {("DPM", "SimplePrompt"), ("⑤", "②"), ("⑤", "⑥")}
 _FRAMES = "localization/distractor/hit"
+#: Training videos of the larger runs on SSG-World's own page.
+MANY = tables.world_controls("reference")["ProDA"][0].train_videos
+
+
+def _many_videos(profile: str, seeds: Sequence[int], dataset: str = "world") -> tables.Rows:
+    """Those runs, which have one seed; CAD-120 has no more videos than it has."""
+    return tables.world_controls(profile, seeds[:1]) if dataset == "world" else {}
+
+
 #: Page, question, table → (row, key) minus (row, key): what no paper's number stands beside.
 AGAINST: list[tuple[str, str, Callable[..., tables.Rows], tuple[str, Key], tuple[str, Key]]] = [
     ("results/table03", "a_t − trained prompt-only", tables.table03,
      ("DPM", "paper/both/a_t"), ("prompt_only", "trained/both/a_t")),
+    ("results/table03", "a_s − trained prompt-only", tables.table03,
+     ("DPM", "paper/both/a_s"), ("prompt_only", "trained/both/a_s")),
     ("audit/label_free", "a_s by partition − no_prompt, no test labels", tables.label_free,
      ("ProDA", "label_free/partition/a_s/map"), ("no_prompt", "a_t/map")),
     ("results/table03", "a_m − no_prompt, no test labels", tables.table03,
      ("DPM", "a_m/map"), ("no_prompt", "a_t/map")),
+    ("data/world", f"a_s by partition − no_prompt, with {MANY:,} videos, one seed", _many_videos,
+     ("ProDA", "label_free/partition/a_s/map"), ("no_prompt", "a_t/map")),
+    ("data/world", f"a_m − no_prompt, with {MANY:,} videos, one seed", _many_videos,
+     ("ProDA", "a_m/map"), ("no_prompt", "a_t/map")),
     ("results/table05", "a_u − rule on what was not asked", tables.table05,
      ("⑤", "paper/both/a_u"), ("prompt_only", "rule/both/a_u")),
     ("results/table08", "frames found − every frame marked", tables.table03,
@@ -103,15 +118,17 @@ def _verdict(ours: Spread, expected: float, interval: Interval | None) -> str:
 def controls(seeds: Sequence[int]) -> Table:
     """What stands beside ProDA's numbers: the prompt alone, the network without a prompt, every frame marked."""
     read = {table: [grid.recorded(table, "reference", seeds, dataset) for dataset in DATA]
-            for table in (tables.table03, tables.table05, tables.label_free)}  # fmt: skip
+            for table in {line[2] for line in AGAINST}}  # fmt: skip
     lines = [*_prompt_only(read[tables.table03])]
     for page, question, table, (this, key), (that, other) in AGAINST:
-        away = [differences(f.runs[this], f.runs[that], key, other) for f in read[table]]
-        lines.append([_link(page, question), *(str(Spread(d.values, blank="not run", signed=True)) for d in away), "–"])
+        cells = [Spread(differences(f.runs[this], f.runs[that], key, other).values, blank="not run", signed=True)
+                 if f.runs else Spread() for f in read[table]]  # fmt: skip
+        lines.append([_link(page, question), *map(str, cells), "–"])
     columns = ["question", *DATA.values(), "Charades"]
     frame = pd.DataFrame(lines, columns=columns).set_index(columns[0])
     note = (
-        "mAP in percent, or points of it (signed). Charades: its test labels alone, which is all that the prompt needs."
+        "mAP in percent, or points of it (signed). Charades: labels of its training and test videos, and no video; the "
+        "prompt needs no more."
     )
     return Table(
         frame, f"{note} –: no number. Frames: percent of hits, mean over thresholds, one action asked among others."

@@ -7,7 +7,7 @@ from matplotlib.figure import Figure
 
 from proda_lib.evaluation.grid import Recorded, cell
 from proda_lib.evaluation.layouts import RULES
-from proda_lib.evaluation.report import Key, Spread, Table, Text, bullets, compare, differences
+from proda_lib.evaluation.report import Key, Spread, Table, Text, bullets, compare, differences, network_size
 from proda_lib.evaluation.tables import SHARES, STARTS
 from proda_lib.plotting import style
 
@@ -29,7 +29,7 @@ def transfer_table(found: Recorded) -> Table:
     for control, key in CONTROLS.items():
         cells["prompt_only", control] = [cell(found, f"prompt_only, {share:.0%}", key) for share in SHARES]
     index = pd.Index([f"{share:.0%}" for share in SHARES], name="training videos")
-    return Table(pd.DataFrame(cells, index=index), f"{found.note} {RULES}")
+    return Table(pd.DataFrame(cells, index=index), f"{found.note} {network_size(found.runs)} {RULES}")
 
 
 def transfer_findings(found: Recorded) -> Text:
