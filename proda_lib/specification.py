@@ -71,7 +71,11 @@ def branch_targets(labels: Bool[Tensor, "S C"], multi_hot: Bool[Tensor, "S C"]) 
 
 
 def partition(actions: int, length: int, rng: np.random.Generator) -> Bool[np.ndarray, "P C"]:
-    """Split the C actions at random into ⌈C/K⌉ SAPs of K (the last may be shorter): the label-free main protocol."""
+    """Split the C actions at random into ⌈C/K⌉ SAPs of K: the label-free main protocol.
+
+    The last SAP has what is left, fewer than K unless K divides C; a short SAP is a question that training met with
+    present actions only. Filled up with actions of other groups it changes little (``CHANGELOG.md`` has how much).
+    """
     order = rng.permutation(actions)
     groups = np.zeros((-(-actions // length), actions), dtype=bool)
     groups[np.arange(actions) // length, order] = True

@@ -1,6 +1,7 @@
 """The committed records: each is what its name says, and SSG-World holds what it was made for."""
 
 import json
+import statistics
 from pathlib import Path
 
 import nbformat
@@ -8,6 +9,8 @@ import pytest
 from grid import FILES, Plan, records_of, shown
 
 from proda_lib.datasets.install import add_dataset
+from proda_lib.evaluation import paired
+from proda_lib.evaluation.report import spread
 from proda_lib.evaluation.tables import by_page, cad120, world_controls
 from proda_lib.pages import reference_profile
 from proda_lib.training import runs
@@ -59,6 +62,22 @@ def test_a_committed_cell_is_made_again_with_the_same_numbers(shared_data, tmp_p
     old, new = runs.flatten(record["metrics"]), runs.flatten(again["metrics"])
     assert old.keys() == new.keys()
     assert new == (old if same and record["versions"] == again["versions"] else pytest.approx(old, abs=0.5))
+
+
+def test_intervals_are_those_of_the_numbers_beside_them():
+    """A run that was scored again has other numbers under the same name; its intervals must be measured anew then."""
+
+    def difference(pair: str, measure: str) -> float:
+        sides = [
+            runs.Run(json.loads((ROOT / f"results/runs/{name}.json").read_text()), None) for name in pair.split(":")
+        ]
+        this, that = (spread([run], paired.KEYS[measure]).values[0] for run in sides)
+        return this - that
+
+    assert paired.known()
+    for key, values in paired.known().items():
+        measure, *pairs = key.split()
+        assert values[0] == pytest.approx(statistics.fmean(difference(pair, measure) for pair in pairs), abs=1e-6), key
 
 
 @pytest.mark.parametrize("page", Plan().pages)
