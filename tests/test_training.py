@@ -44,7 +44,7 @@ SCRIPT = textwrap.dedent("""
     import time
     from proda_lib.training import loop, runs
     from proda_lib.training.recipe import make_recipe
-    loop.SAVE_EVERY = 0.0                      # a checkpoint after every step
+    loop.SAVE_EVERY, loop.LOOK_EVERY = 0.0, 2  # a checkpoint after every other step
     step = loop.learning_rate
     loop.learning_rate = lambda *a: (time.sleep(0.05), step(*a))[1]
     runs.get(make_recipe("smoke", **{changes}))
@@ -54,7 +54,8 @@ SCRIPT = textwrap.dedent("""
 @pytest.mark.parametrize("how, stage", [
     (signal.SIGKILL, "pretrain"), (signal.SIGINT, "pretrain"), (signal.SIGKILL, "self"),
 ])  # fmt: skip
-def test_killed_run_resumes_to_the_same_weights(store, how, stage):
+def test_killed_run_resumes_to_the_same_weights(store, monkeypatch, how, stage):
+    monkeypatch.setattr(loop, "LOOK_EVERY", 2)
     changes = TINY if stage == "pretrain" else {**TINY, "pretrain_epochs": 1, "posttrain_epochs": 2, "questions": "a_m"}
     recipe = make_recipe("smoke", **changes)
     environment = {**os.environ, "OMP_NUM_THREADS": str(torch.get_num_threads())}  # the last digits depend on it
@@ -72,11 +73,42 @@ def test_killed_run_resumes_to_the_same_weights(store, how, stage):
     process.wait(timeout=60)
     assert not (store / runs.run_name(recipe) / "record.json").exists()
     assert state["epoch"] < 2 and state["stage"] == stage
-    resumed = weights(runs.get(recipe))
+    resumed = runs.get(recipe)
+    resumed_weights = weights(resumed)
     for path in (store / runs.run_name(recipe)).rglob("*"):
         if path.is_file():
             path.unlink()
-    assert same(resumed, weights(runs.get(recipe)))
+    whole = runs.get(recipe)
+    assert same(resumed_weights, weights(whole)) and timeless(resumed.curves) == timeless(whole.curves)
+
+
+def timeless(curves: list[dict]) -> list[dict]:
+    return [{name: value for name, value in row.items() if name != "seconds"} for row in curves]
+
+
+def test_neither_the_clock_nor_an_interrupt_changes_the_curves(store, monkeypatch):
+    """Interrupted between two looks, which is where a checkpoint is written at once."""
+    monkeypatch.setattr(loop, "LOOK_EVERY", 4)
+    recipe, real, asked = make_recipe("smoke", **TINY), loop.learning_rate, []
+
+    def interrupting(step, total, warmup):  # asked for each group of parameters; a second signal would act at once
+        asked.append(step)
+        if asked.count(5) == 1 and step == 5:
+            os.kill(os.getpid(), signal.SIGINT)
+        return real(step, total, warmup)
+
+    monkeypatch.setattr(loop, "SAVE_EVERY", 0.0)
+    monkeypatch.setattr(loop, "learning_rate", interrupting)
+    with pytest.raises(KeyboardInterrupt):
+        runs.get(recipe)
+    checkpoint = next((store / runs.run_name(recipe)).glob("fold0/pretrain.safetensors"))
+    state = read_checkpoint(checkpoint, recipe.hash("world-" + version()))[0]
+    assert (state["epoch"], state["step"], state["looked"][0]) == (0, 6, 4)
+    monkeypatch.setattr(loop, "learning_rate", real)
+    resumed = timeless(runs.get(recipe).curves)
+    (store / runs.run_name(recipe) / "record.json").unlink()
+    monkeypatch.setattr(loop, "SAVE_EVERY", 1e9)
+    assert timeless(runs.get(recipe).curves) == resumed
 
 
 def version() -> str:
@@ -236,6 +268,7 @@ def test_progress_goes_from_0_at_the_first_step_to_1_at_the_last(store, monkeypa
     """Step by step through each stage, also where a run was stopped and resumed."""
     seen: dict[str, list[float]] = {}
     monkeypatch.setattr(loop, "SAVE_EVERY", 0.0)
+    monkeypatch.setattr(loop, "LOOK_EVERY", 1)
     real = loop.Stage.__init__
 
     def watched(self, *args, **kwargs):
