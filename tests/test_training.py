@@ -15,12 +15,13 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from proda_lib.datasets.registry import load_splits
-from proda_lib.errors import CheckpointError, RecipeError, TrainingError
+from proda_lib.datasets.registry import Split, load_splits
+from proda_lib.errors import CheckpointError, DataError, RecipeError, TrainingError
 from proda_lib.models.config import ModelConfig
 from proda_lib.models.proda import ProDA
-from proda_lib.training import data, loop, runs
+from proda_lib.training import data, loop, runs, stages
 from proda_lib.training.checkpoint import read_checkpoint
+from proda_lib.training.outcome import fit_and_score, make_fabric
 from proda_lib.training.recipe import NETWORK_NAMES, PROFILES, make_recipe, read_recipe
 
 TINY = {"train_videos": 10, "test_videos": 4, "pretrain_epochs": 2, "batch_videos": 4}
@@ -337,6 +338,30 @@ def test_recipes_hash_by_content_and_refuse_nonsense():
             recipe.model_config(load_splits("world", 1, 1)[0].train[0].vocabulary)
     with pytest.raises(RecipeError, match="profile: found 'huge'"):
         make_recipe("huge")
+
+
+@pytest.mark.parametrize("changes, expected", [
+    ({"posttrain_epochs": 0}, r"found \(1, 0\), expected at least 1 each"),
+    ({"pretrain_epochs": 0}, r"found \(0, 1\), expected at least 1 each"),
+    ({"model": "no_prompt", "pretrain_epochs": 0, "posttrain_epochs": 0}, r"found \(0, 0\), expected none below 0"),
+    ({"model": "no_prompt", "posttrain_epochs": -1}, r"found \(1, -1\), expected none below 0"),
+])  # fmt: skip
+def test_a_stage_without_an_epoch_is_refused(changes, expected):
+    with pytest.raises(RecipeError, match=f"Recipe.pretrain_epochs, posttrain_epochs: {expected}"):
+        make_recipe("smoke", **changes)
+    assert make_recipe("smoke", model="no_prompt", posttrain_epochs=0).pretrain_epochs == 1
+
+
+@pytest.mark.parametrize("model", ["proda", "no_prompt"])
+def test_videos_without_labels_can_pick_no_epoch(tmp_path, monkeypatch, model):
+    """Said before anything is trained."""
+    train = load_splits("world", 12, 1)[0].train
+    held = {graph.video for graph in data.split_validation(train, 0)[1]}
+    train = [dataclasses.replace(g, labels=g.labels[:0]) if g.video in held else g for g in train]
+    monkeypatch.setattr(stages, "run_stage", None)
+    recipe = make_recipe("smoke", model=model)
+    with pytest.raises(DataError, match="world: validation videos, .*: found no label in any of 1, expected a label"):
+        fit_and_score(recipe, "", Split(train, train), tmp_path, "cpu", make_fabric(recipe))
 
 
 def test_paths_stay_inside(store):
