@@ -1,5 +1,6 @@
 """What is shown of a model is what it computes."""
 
+import copy
 import dataclasses
 
 import numpy as np
@@ -99,7 +100,30 @@ def test_hiding_a_slot(model, graph):
     hidden = explain.without_slot(graph, 1)
     assert not hidden.present[:, 1].any() and hidden.edge_present[:, graph.edges[0] > 1].any()
     change = explain.influence(model, graph)
-    assert np.isnan(np.diag(change)).all() and (change[~np.eye(len(change), dtype=bool)] >= 0).all()
+    assert np.isnan(np.diag(change)).all()
+    before, after = (encoded_nodes(model, shown) for shown in (graph, hidden))  # (N, M, D), NaN where nobody is
+    moved = np.linalg.norm(after - before, axis=-1) / np.linalg.norm(before, axis=-1)
+    others = np.arange(graph.num_slots) != 1
+    np.testing.assert_allclose(change[1][others], np.nanmean(moved[:, others], axis=0), rtol=1e-4)
+    assert (change[1][others] > 0).all()
+
+
+@torch.no_grad()
+def encoded_nodes(model, graph):
+    batch = collate([graph])
+    laid = np.full((graph.num_frames, graph.num_slots, 16), np.nan)
+    laid[batch.node_frame, batch.node_slot] = model.encode(batch).nodes
+    return laid
+
+
+def test_a_model_in_double_precision_is_shown_as_it_is(model, graph):
+    """Saved so by a run with ``precision="64-true"``."""
+    precise, saps = copy.deepcopy(model).double(), one_hot(graph.labels[:1], len(VOCABULARY.actions))
+    one, other = explain.look(model, graph, saps)[0], explain.look(precise, graph, saps)[0]
+    np.testing.assert_allclose(other.a_s, one.a_s, atol=1e-5)
+    np.testing.assert_allclose(explain.influence(precise, graph), explain.influence(model, graph), atol=1e-4)
+    for precisely, roughly in zip(explain.attention(precise, graph), explain.attention(model, graph), strict=True):
+        np.testing.assert_allclose(precisely, roughly, atol=1e-5)
 
 
 def test_carrier_weights_of_an_untrained_model_are_by_chance(model):

@@ -12,8 +12,9 @@ from proda_lib.batch import collate
 from proda_lib.datasets.charades import read_charades, read_classes
 from proda_lib.datasets.world import VOCABULARY, WorldConfig, make_videos
 from proda_lib.evaluation import prompt_only, protocols
-from proda_lib.evaluation.scan import two_step_scores
+from proda_lib.evaluation.scan import best_of
 from proda_lib.models.proda import ProDA
+from proda_lib.specification import nested_best
 from proda_lib.training import runs
 from proda_lib.training.outcome import Scores, mean_recall, score, summarise, video_metrics
 from proda_lib.training.recipe import make_recipe
@@ -88,27 +89,13 @@ def test_scan_asks_for_each_action_alone(model, graphs):
     np.testing.assert_allclose(found.s, same.s, atol=1e-6)
 
 
-@pytest.mark.parametrize("best", [5, C])
-def test_the_two_step_scan_is_the_scan_of_which_only_the_best_are_read(model, graphs, best, monkeypatch):
-    model = copy.deepcopy(model).double()  # no order hangs on rounding
-    monkeypatch.setattr(protocols, "VIDEOS_AT_ONCE", 2)  # the ranking is over all batches together
-    found = protocols.ask_the_best_alone(model, graphs, best, RECIPE.frames)
-    a_m = protocols.paper_protocol(model, graphs, RECIPE).a_m
-    scanned = protocols.ask_each_alone(model, graphs, RECIPE.frames).a_s
-    np.testing.assert_allclose(found, two_step_scores(a_m, scanned, best), atol=1e-6)
-    assert len(np.unique(found.argsort(1)[:, -best:], axis=0)) > 1 or best == C
-    assert protocols.recognition(found, graphs) == pytest.approx(
-        protocols.recognition(two_step_scores(a_m, scanned, best), graphs), abs=1e-6)  # fmt: skip
-
-
 def test_every_video_is_encoded_once_however_often_it_is_asked(model, graphs, monkeypatch):
     encoded, encode = [], model.encode
     monkeypatch.setattr(model, "encode", lambda batch: (encoded.extend(batch.videos), encode(batch))[1])
     monkeypatch.setattr(protocols, "ROWS_AT_ONCE", 4)
     for ask in (lambda: protocols.paper_protocol(model, graphs, RECIPE),
                 lambda: protocols.label_free(model, graphs, dataclasses.replace(RECIPE, scan=False)),
-                lambda: protocols.ask_each_alone(model, graphs, RECIPE.frames),
-                lambda: protocols.ask_the_best_alone(model, graphs, 3, RECIPE.frames)):  # fmt: skip
+                lambda: protocols.ask_each_alone(model, graphs, RECIPE.frames)):  # fmt: skip
         encoded.clear()
         ask()
         assert encoded == [graph.video for graph in graphs]
@@ -130,12 +117,31 @@ def test_self_asks_for_the_best_of_a_m_and_leaves_the_rest_last(model, graphs):
         assert set(np.flatnonzero(np.isfinite(row))) == set(np.argsort(-best)[:16]) == set(np.flatnonzero(s.any(1)))
 
 
+def test_the_best_actions_are_the_same_everywhere():
+    """Also of equal scores, for the questions of ``self``, of the two-step scan and of training."""
+    scores = np.random.default_rng(0).integers(4, size=(50, C)).astype(np.float32)
+    best = protocols.best_actions(torch.from_numpy(scores), 16).numpy()
+    expected = np.zeros_like(best)
+    np.put_along_axis(expected, best_of(scores, 16), True, axis=1)
+    np.testing.assert_array_equal(best, expected)
+    np.testing.assert_array_equal(best, nested_best(scores, 16)[:, -1])
+
+
 def test_prompt_only_scores_depend_on_the_specification_only(graphs):
     twins = [dataclasses.replace(g, video=graphs[0].video, labels=graphs[0].labels) for g in graphs]
     found = prompt_only.trained_prompt_only_scores(graphs, twins, RECIPE, epochs=1)
     rows = len(found.sap) // len(graphs)
     assert (found.sap[:rows] == found.sap[rows : 2 * rows]).all()
     np.testing.assert_array_equal(found.a_t[:rows], found.a_t[rows : 2 * rows])
+
+
+def test_an_empty_question_has_no_answer_from_the_rule(graphs):
+    """The UAP of a SAP with every action, which a video with every action has."""
+    every = dataclasses.replace(graphs[0], labels=np.arange(C))
+    found = prompt_only.frequency_rule_scores(graphs, [every], RECIPE)
+    empty = found.sap.all(1)
+    assert empty.any() and not found.a_u[empty].any()
+    assert np.isfinite(found.a_s).all() and np.isfinite(found.a_u).all() and np.isfinite(found.a_t).all()
 
 
 def test_frequency_rule_on_the_charades_labels(shared_data):

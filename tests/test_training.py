@@ -15,12 +15,13 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from proda_lib.datasets.registry import load_splits
-from proda_lib.errors import CheckpointError, RecipeError, TrainingError
+from proda_lib.datasets.registry import Split, load_splits
+from proda_lib.errors import CheckpointError, DataError, RecipeError, TrainingError
 from proda_lib.models.config import ModelConfig
 from proda_lib.models.proda import ProDA
-from proda_lib.training import data, loop, runs
+from proda_lib.training import data, loop, runs, stages
 from proda_lib.training.checkpoint import read_checkpoint
+from proda_lib.training.outcome import fit_and_score, make_fabric
 from proda_lib.training.recipe import NETWORK_NAMES, PROFILES, make_recipe, read_recipe
 
 TINY = {"train_videos": 10, "test_videos": 4, "pretrain_epochs": 2, "batch_videos": 4}
@@ -44,7 +45,7 @@ SCRIPT = textwrap.dedent("""
     import time
     from proda_lib.training import loop, runs
     from proda_lib.training.recipe import make_recipe
-    loop.SAVE_EVERY = 0.0                      # a checkpoint after every step
+    loop.SAVE_EVERY, loop.LOOK_EVERY = 0.0, 2  # a checkpoint after every other step
     step = loop.learning_rate
     loop.learning_rate = lambda *a: (time.sleep(0.05), step(*a))[1]
     runs.get(make_recipe("smoke", **{changes}))
@@ -54,7 +55,8 @@ SCRIPT = textwrap.dedent("""
 @pytest.mark.parametrize("how, stage", [
     (signal.SIGKILL, "pretrain"), (signal.SIGINT, "pretrain"), (signal.SIGKILL, "self"),
 ])  # fmt: skip
-def test_killed_run_resumes_to_the_same_weights(store, how, stage):
+def test_killed_run_resumes_to_the_same_weights(store, monkeypatch, how, stage):
+    monkeypatch.setattr(loop, "LOOK_EVERY", 2)
     changes = TINY if stage == "pretrain" else {**TINY, "pretrain_epochs": 1, "posttrain_epochs": 2, "questions": "a_m"}
     recipe = make_recipe("smoke", **changes)
     environment = {**os.environ, "OMP_NUM_THREADS": str(torch.get_num_threads())}  # the last digits depend on it
@@ -72,11 +74,42 @@ def test_killed_run_resumes_to_the_same_weights(store, how, stage):
     process.wait(timeout=60)
     assert not (store / runs.run_name(recipe) / "record.json").exists()
     assert state["epoch"] < 2 and state["stage"] == stage
-    resumed = weights(runs.get(recipe))
+    resumed = runs.get(recipe)
+    resumed_weights = weights(resumed)
     for path in (store / runs.run_name(recipe)).rglob("*"):
         if path.is_file():
             path.unlink()
-    assert same(resumed, weights(runs.get(recipe)))
+    whole = runs.get(recipe)
+    assert same(resumed_weights, weights(whole)) and timeless(resumed.curves) == timeless(whole.curves)
+
+
+def timeless(curves: list[dict]) -> list[dict]:
+    return [{name: value for name, value in row.items() if name != "seconds"} for row in curves]
+
+
+def test_neither_the_clock_nor_an_interrupt_changes_the_curves(store, monkeypatch):
+    """Interrupted between two looks, which is where a checkpoint is written at once."""
+    monkeypatch.setattr(loop, "LOOK_EVERY", 4)
+    recipe, real, asked = make_recipe("smoke", **TINY), loop.learning_rate, []
+
+    def interrupting(step, total, warmup):  # asked for each group of parameters; a second signal would act at once
+        asked.append(step)
+        if asked.count(5) == 1 and step == 5:
+            os.kill(os.getpid(), signal.SIGINT)
+        return real(step, total, warmup)
+
+    monkeypatch.setattr(loop, "SAVE_EVERY", 0.0)
+    monkeypatch.setattr(loop, "learning_rate", interrupting)
+    with pytest.raises(KeyboardInterrupt):
+        runs.get(recipe)
+    checkpoint = next((store / runs.run_name(recipe)).glob("fold0/pretrain.safetensors"))
+    state = read_checkpoint(checkpoint, recipe.hash("world-" + version()))[0]
+    assert (state["epoch"], state["step"], state["looked"][0]) == (0, 6, 4)
+    monkeypatch.setattr(loop, "learning_rate", real)
+    resumed = timeless(runs.get(recipe).curves)
+    (store / runs.run_name(recipe) / "record.json").unlink()
+    monkeypatch.setattr(loop, "SAVE_EVERY", 1e9)
+    assert timeless(runs.get(recipe).curves) == resumed
 
 
 def version() -> str:
@@ -236,6 +269,7 @@ def test_progress_goes_from_0_at_the_first_step_to_1_at_the_last(store, monkeypa
     """Step by step through each stage, also where a run was stopped and resumed."""
     seen: dict[str, list[float]] = {}
     monkeypatch.setattr(loop, "SAVE_EVERY", 0.0)
+    monkeypatch.setattr(loop, "LOOK_EVERY", 1)
     real = loop.Stage.__init__
 
     def watched(self, *args, **kwargs):
@@ -304,6 +338,30 @@ def test_recipes_hash_by_content_and_refuse_nonsense():
             recipe.model_config(load_splits("world", 1, 1)[0].train[0].vocabulary)
     with pytest.raises(RecipeError, match="profile: found 'huge'"):
         make_recipe("huge")
+
+
+@pytest.mark.parametrize("changes, expected", [
+    ({"posttrain_epochs": 0}, r"found \(1, 0\), expected at least 1 each"),
+    ({"pretrain_epochs": 0}, r"found \(0, 1\), expected at least 1 each"),
+    ({"model": "no_prompt", "pretrain_epochs": 0, "posttrain_epochs": 0}, r"found \(0, 0\), expected none below 0"),
+    ({"model": "no_prompt", "posttrain_epochs": -1}, r"found \(1, -1\), expected none below 0"),
+])  # fmt: skip
+def test_a_stage_without_an_epoch_is_refused(changes, expected):
+    with pytest.raises(RecipeError, match=f"Recipe.pretrain_epochs, posttrain_epochs: {expected}"):
+        make_recipe("smoke", **changes)
+    assert make_recipe("smoke", model="no_prompt", posttrain_epochs=0).pretrain_epochs == 1
+
+
+@pytest.mark.parametrize("model", ["proda", "no_prompt"])
+def test_videos_without_labels_can_pick_no_epoch(tmp_path, monkeypatch, model):
+    """Said before anything is trained."""
+    train = load_splits("world", 12, 1)[0].train
+    held = {graph.video for graph in data.split_validation(train, 0)[1]}
+    train = [dataclasses.replace(g, labels=g.labels[:0]) if g.video in held else g for g in train]
+    monkeypatch.setattr(stages, "run_stage", None)
+    recipe = make_recipe("smoke", model=model)
+    with pytest.raises(DataError, match="world: validation videos, .*: found no label in any of 1, expected a label"):
+        fit_and_score(recipe, "", Split(train, train), tmp_path, "cpu", make_fabric(recipe))
 
 
 def test_paths_stay_inside(store):

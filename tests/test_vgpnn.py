@@ -77,12 +77,6 @@ def test_vgpnn_adds_the_prompt_before_every_layer(prompted):
     check(found, w, nodes, edges, graphs, rows, twin)
 
 
-def test_weights_are_between_zero_and_one():
-    _, batch, rows = random_rows()
-    _, w = make_layer()(randn(len(rows.node), 8), randn(batch.edges.shape[1], 8), rows)
-    assert ((w > 0) & (w < 1)).all()
-
-
 def test_a_message_goes_from_sender_to_receiver():
     """With one edge 1 -> 2 and a norm that keeps nodes apart, only node 2 depends on node 1."""
     rows = double(collate([make_full(3, 3, [[1], [2]])])).rows([0])

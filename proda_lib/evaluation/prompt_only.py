@@ -74,7 +74,7 @@ def frequency_answers(train: Sequence[Labelled]) -> Answers:
 def rule_answers(train: Sequence[Labelled]) -> Answers:
     """Each class in the SAP by its training frequency divided by the SAP's length, the others 0; no-action 0."""
     frequency = multi_hots(train).mean(0)
-    return lambda sap: _with_no_action(sap * frequency / sap.sum(1, keepdims=True))
+    return lambda sap: _with_no_action(sap * frequency / np.maximum(sap.sum(1, keepdims=True), 1))
 
 
 def _with_no_action(scores: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from proda_lib.batch import SceneGraphBatch, collate
 from proda_lib.distributed import each_its_part
 from proda_lib.evaluation.charades import mean_average_precision
-from proda_lib.evaluation.scan import rows_of_both, scan_frames, two_step, two_step_scores
+from proda_lib.evaluation.scan import rows_of_both, scan_frames
 from proda_lib.graph import SceneGraph
 from proda_lib.models.proda import ProDA
 from proda_lib.specification import branch_targets, partition, sample_specifications, specification_length, video_rng
@@ -232,23 +232,6 @@ def ask_each_alone(model: ProDA, graphs: Sequence[SceneGraph], frames: int, devi
     return LabelFree.concatenate(each_its_part(graphs, answers))
 
 
-@torch.no_grad()
-def ask_the_best_alone(
-    model: ProDA, graphs: Sequence[SceneGraph], best: int, frames: int, device="cpu"
-) -> Float[np.ndarray, "V C"]:
-    """``scan`` in two steps: scores of every video by :func:`~proda_lib.evaluation.scan.two_step`, in which only its
-    ``best`` actions of a_m are asked for."""
-    model.eval()
-
-    def answers(part: Sequence[SceneGraph]) -> tuple[np.ndarray, np.ndarray]:
-        both = zip(*(two_step(model, batch, best) for _, batch in batches(model, part, frames, device)), strict=True)
-        a_m, a_s = (torch.cat(values).float().cpu().numpy() for values in both)
-        return a_m, a_s
-
-    a_m, a_s = map(np.concatenate, zip(*each_its_part(graphs, answers), strict=True))
-    return two_step_scores(a_m, a_s, best)
-
-
 def partition_questions(actions: int, length: int, seed: int) -> Questions:
     """The main protocol: all actions, split at random into ⌈C/K⌉ SAPs of K, the same split for every video."""
     groups = partition(actions, length, np.random.default_rng([seed, 5]))
@@ -256,8 +239,9 @@ def partition_questions(actions: int, length: int, seed: int) -> Questions:
 
 
 def best_actions(scores: Float[Tensor, "V C"], length: int) -> Bool[Tensor, "V C"]:
-    """The ``length`` best actions of each video as a multi-hot."""
-    return torch.zeros_like(scores, dtype=torch.bool).scatter(1, scores.topk(length).indices, True)
+    """The ``length`` best actions of each video as a multi-hot; of equal ones those with the lower numbers."""
+    best = scores.argsort(dim=1, descending=True, stable=True)[:, :length]
+    return torch.zeros_like(scores, dtype=torch.bool).scatter(1, best, True)
 
 
 def self_questions(length: int) -> Questions:

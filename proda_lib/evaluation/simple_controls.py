@@ -1,4 +1,8 @@
-"""Controls without a network: logistic regression on a histogram of what is in the graph."""
+"""Controls without a network: logistic regression on a histogram of what is in the graph.
+
+They read every frame of a video, where networks read a recipe's ``frames`` of them, and train on the whole training
+split, also on the tenth of it that networks hold out to pick their epoch.
+"""
 
 from __future__ import annotations
 
@@ -21,7 +25,7 @@ def object_bag(graphs: Sequence[SceneGraph]) -> Float[np.ndarray, "V objects"]:
 
 
 def object_relation_histogram(graphs: Sequence[SceneGraph]) -> Float[np.ndarray, "V F"]:
-    """(videos, objects · R) share of frames in which an object of a class is in a relation; order is forgotten."""
+    """(videos, objects · R) how many relations objects of a class have, per frame; order is forgotten."""
     vocabulary = graphs[0].vocabulary
     histogram = np.zeros((len(graphs), len(vocabulary.objects), len(vocabulary.relations)))
     for row, graph in zip(histogram, graphs, strict=True):

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import statistics
 from collections.abc import Callable, Sequence
 
+import numpy as np
 import pandas as pd
 
 from proda_lib.evaluation import paired
@@ -71,25 +71,33 @@ def active_terms(found: Recorded, variants: Sequence[str]) -> Table:
     """How large a term of the loss was in stage 1, above its margin: a term that is 0 changes nothing."""
     lines = {}
     for row in variants:
-        traces = [c["trace"] for run in found.runs.get(row, []) for c in run.curves if c["stage"] == "pretrain"]
-        losses = {term: [v for t in traces for v in t.get(term, [])] for term in ("dis", "rec", "a_u")}
-        blank = "not in the loss" if traces else "not run"
-        scale = f"{statistics.fmean(losses['a_u']):.3f}" if traces else blank
+        epochs = [c for run in found.runs.get(row, []) for c in run.curves if c["stage"] == "pretrain"]
+        means = {term: _mean_and_share(epochs, term) for term in ("dis", "rec", "a_u")}
+        blank = "not in the loss" if epochs else "not run"
         lines[row] = {
-            "disentanglement": _size(losses["dis"], blank),
-            "reconstruction": _size(losses["rec"], blank),
-            "BCE of a_u, for scale": scale,
+            "disentanglement": "{:.4f} ({:.1%})".format(*means["dis"]) if means["dis"] else blank,
+            "reconstruction": "{:.4f} ({:.1%})".format(*means["rec"]) if means["rec"] else blank,
+            "BCE of a_u, for scale": "{:.3f}".format(*means["a_u"]) if means["a_u"] else blank,
         }
     frame = pd.DataFrame(lines).T.rename_axis("variant")
-    return Table(
-        frame, "Mean over stage 1; in brackets the stretches of 20 steps in which the term was above 0 at all."
+    note = (
+        "Mean over the steps of stage 1; in brackets the share of steps that lie in a stretch (of at most 20 steps, "
+        "noted as one mean) in which the term was above 0 at all. Every epoch counts the same."
     )
+    return Table(frame, note)
 
 
-def _size(losses: Sequence[float], blank: str) -> str:
-    if not losses:
-        return blank
-    return f"{statistics.fmean(losses):.4f} ({sum(loss > 0 for loss in losses)} of {len(losses)})"
+def _mean_and_share(epochs: Sequence[dict], term: str) -> tuple[float, float] | None:
+    """Mean of a term over the steps of these epochs, and the share of steps in stretches in which it was above 0.
+
+    A trace says of each stretch where in the epochs it ends, and so which share of its epoch's steps it holds.
+    """
+    epochs = [c for c in epochs if term in c["trace"]]
+    if not epochs:
+        return None
+    values = np.concatenate([c["trace"][term] for c in epochs])
+    steps = np.concatenate([np.diff(c["trace"]["epoch"], prepend=c["epoch"] - 1) for c in epochs])
+    return np.average(values, weights=steps), np.average(values > 0, weights=steps)
 
 
 def _alone(found: Recorded, row: str) -> bool:

@@ -11,7 +11,7 @@ from proda_lib.evaluation.report import Key, Spread, Table, Text, bullets, compa
 from proda_lib.evaluation.tables import SHARES, STARTS
 from proda_lib.plotting import style
 
-#: Answer → key; the first three use no test label.
+#: Answer → key; the first two use no test label, a_t is the paper's protocol.
 ANSWERS: dict[str, Key] = {
     "a_m": "a_m/map",
     "a_s by partition": "label_free/partition/a_s/map",

@@ -60,7 +60,9 @@ def read_checkpoint(path: Path, recipe_hash: str) -> tuple[dict, dict[str, Tenso
         raise CheckpointError(f"{path}: {error}; expected a checkpoint; delete it to start again") from error
     if state.get("recipe") != recipe_hash:
         raise CheckpointError(f"{path}: recipe: found {state.get('recipe')!r}, expected {recipe_hash!r}")
-    kinds = {"epoch": int, "step": int, "curves": list, "best_score": float, "sums": dict, "trace": dict}
+    state = {"looked": [state.get("step"), state.get("sums")], **state}  # older ones were written after a look only
+    kinds = {"epoch": int, "step": int, "curves": list, "best_score": float, "sums": dict, "looked": list,
+             "trace": dict}  # fmt: skip
     wrong = [name for name, kind in kinds.items() if type(state.get(name)) is not kind]
     if wrong or min(state["epoch"], state["step"]) < 0 or state["best_score"] != state["best_score"]:
         found = f"no {', '.join(wrong)}" if wrong else "a number that cannot be"

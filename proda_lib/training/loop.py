@@ -24,10 +24,10 @@ from proda_lib.training.checkpoint import read_checkpoint, restore, save_checkpo
 from proda_lib.training.data import Questions, Rows, epoch_loader
 from proda_lib.training.recipe import Recipe
 
-#: A checkpoint is written at least this often (seconds) and after every epoch. It changes no result.
-SAVE_EVERY = 60.0
-#: Loss terms are fetched from the device, shown and checked every so many steps.
+#: Loss terms are fetched from the device, shown, checked and noted in the trace every so many steps.
 LOOK_EVERY = 20
+#: At the first look after so many seconds, and after every epoch, a checkpoint is written. It changes no record.
+SAVE_EVERY = 60.0
 
 
 @dataclass
@@ -121,7 +121,7 @@ def run_stage(
 
     Returns:
         One row per epoch: loss terms (means), validation metrics, seconds, and ``trace``: means of the loss terms over
-        each :data:`LOOK_EVERY` steps or so, with the step, as a share of the epoch, at which they end.
+        each :data:`LOOK_EVERY` steps (the last ones of an epoch may be fewer), with the epochs done at their end.
 
     Raises:
         TrainingError: a loss term is not finite; the message names it.
@@ -140,13 +140,14 @@ def run_stage(
         # Sums are over all processes, however many there were; the first one takes them over.
         at.sums = {name: torch.tensor(value if rank() == 0 else 0.0, device=fabric.device, dtype=torch.double)
                    for name, value in state["sums"].items()} or None  # fmt: skip
-        at.trace, at.looked = state["trace"], (at.done, dict(state["sums"]))
+        at.trace, at.looked = state["trace"], tuple(state["looked"])
     if rank():  # other dropout than in the first process
         torch.manual_seed(int(np.random.default_rng([recipe.seed, rank(), at.epoch, at.done]).integers(2**31)))
 
-    def save() -> None:  # within an epoch, only right after a look
+    def save() -> None:
         state = {"recipe": recipe_hash, "stage": stage.name, "epoch": at.epoch, "step": at.done, "curves": stage.curves,
-                 "best_score": at.best_score, "sums": at.looked[1], "trace": at.trace}  # fmt: skip
+                 "best_score": at.best_score, "sums": fetch(stage, at), "looked": at.looked,
+                 "trace": at.trace}  # fmt: skip
         if rank() == 0:
             save_checkpoint(checkpoint, state, model, optimizer, at.best)
         at.saved = time.monotonic()
@@ -206,34 +207,41 @@ def train_epoch(
             due = at.done % LOOK_EVERY == 0 or at.done == steps
             if not due and processes() > 1:
                 continue  # several processes agree only now and then on what to do
-            stop, write = any_process(interrupted()), any_process(time.monotonic() - at.saved > SAVE_EVERY)
-            if due or stop or write:
+            if due:
                 bar.set_postfix({name: f"{value:.4f}" for name, value in look(stage, at, steps).items()})
-            if stop or write:
+            stop = any_process(interrupted())
+            if stop or due and any_process(time.monotonic() - at.saved > SAVE_EVERY):
                 save()
             if stop:
                 raise KeyboardInterrupt
     return steps
 
 
-def look(stage: Stage, at: Standing, steps: int) -> dict[str, float]:
-    """Fetch the loss terms, note in the trace what they were since the last look, and return their means so far.
+def fetch(stage: Stage, at: Standing) -> dict[str, float]:
+    """The loss terms, summed over the steps of this epoch and all processes.
 
     Raises:
-        TrainingError: a mean is not finite.
+        TrainingError: a sum is not finite.
     """
-    totals = {name: all_sum(total).item() for name, total in at.sums.items()}
-    means = {name: total / at.done for name, total in totals.items()}
-    if bad := [name for name, value in means.items() if not math.isfinite(value)]:
+    totals = {name: all_sum(total).item() for name, total in (at.sums or {}).items()}
+    if bad := [name for name, total in totals.items() if not math.isfinite(total)]:
         raise TrainingError(f"{stage.name}, epoch {at.epoch + 1}, step {at.done}: loss terms {', '.join(bad)}: found "
                             f"not finite, expected finite; last good checkpoint: {at.checkpoint.name}")  # fmt: skip
-    before, sums = at.looked
-    if at.done > before:
-        recent = {name: (total - sums.get(name, 0.0)) / (at.done - before) for name, total in totals.items()}
-        for name, value in {"epoch": at.epoch + at.done / steps, **recent}.items():
-            at.trace.setdefault(name, []).append(value)
-        at.looked = at.done, totals
-    return means
+    return totals
+
+
+def look(stage: Stage, at: Standing, steps: int) -> dict[str, float]:
+    """Note in the trace what the loss terms were since the last look, and return their means so far.
+
+    Raises:
+        TrainingError: see :func:`fetch`.
+    """
+    totals, (before, sums) = fetch(stage, at), at.looked
+    recent = {name: (total - sums.get(name, 0.0)) / (at.done - before) for name, total in totals.items()}
+    for name, value in {"epoch": at.epoch + at.done / steps, **recent}.items():
+        at.trace.setdefault(name, []).append(value)
+    at.looked = at.done, totals
+    return {name: total / at.done for name, total in totals.items()}
 
 
 def learning_rate(step: int, total: int, warmup: float) -> float:

@@ -37,8 +37,9 @@ class Recipe:
         model: "proda"; its controls "no_prompt", "encoder_only", "prompt_only" (rule and trained MLP) and "logistic"
             (regression on histograms); or a baseline of table 1, "token_transformer", "frame_gcn", "gpnn" or
             "relation_lstm".
-        seed: drives everything random but two things: SSG-World's videos are the same for every seed, and the
-            label-free protocol ``partition`` always averages the partitions of seeds 0, 1 and 2.
+        seed: drives everything random but three things: SSG-World's videos are the same for every seed, the label-free
+            protocol ``partition`` always averages the partitions of seeds 0, 1 and 2, and the absent action of
+            parsing's control (:func:`~proda_lib.evaluation.parsing.other_actions`) is the same for every seed.
         train_videos, test_videos: how many to make (world only).
         relations: False removes every relation (boxes, classes and edges stay). ``shuffle_frames``: True permutes the
             frames of every video. ``relation_noise``, ``missing``: share of relations that are replaced, of boxes
@@ -60,7 +61,8 @@ class Recipe:
             of present labels at K, "drop" leaves training videos with L > K out.
         questions: "labels" (the paper), or "a_m": a third stage trains on the model's own questions (see
             :func:`~proda_lib.training.stages.train`).
-        pretrain_epochs, pretrain_lr, posttrain_epochs, posttrain_lr: the two stages.
+        pretrain_epochs, pretrain_lr, posttrain_epochs, posttrain_lr: the two stages; controls have one, with the
+            epochs of both.
         weight_decay, clip, warmup: of AdamW (not on biases, norms, 1-d); gradient norm; epochs.
         margin_dis, margin_rec: m1, m2. ``falling_margins``: both fall from 0.7 at a stage's first step to 0.2 at its
             last instead. ``dis``, ``rec``: whether the loss has the term (weight λ4 = 1). ``batch_loss``: each
@@ -68,7 +70,8 @@ class Recipe:
             norms (:func:`~proda_lib.training.stages.balance`).
         posttrain_heads: "tm" (appendix D.2) or "sutm" (section 4.1 says a_u, a_s and a_t). ``head_m``: "keep" or
             "reinit" before the second stage.
-        select: "validation" (10 % of the training videos) or "test" (as the paper).
+        select: the videos that pick the best epoch: "validation" (10 % of the training videos) or "test". The paper
+            (appendix D.2) reports the best-performing epoch and does not say on which videos it performed best.
         start: "" starts afresh; "world" from the weights that come with the library, trained on SSG-World
             (:func:`~proda_lib.models.transfer.start_from`). ``train_share``: share of the training videos to train on.
         scan: whether the evaluation includes the protocol "scan" (C questions a video).
@@ -154,6 +157,10 @@ class Recipe:
                      "accumulate"):  # fmt: skip
             if getattr(self, name) < 1:
                 raise RecipeError(f"Recipe.{name}: found {getattr(self, name)}, expected at least 1")
+        epochs = (self.pretrain_epochs, self.posttrain_epochs)  # a control trains for their sum, ProDA in two stages
+        if min(epochs) < 0 or (min(epochs) if self.model == "proda" else sum(epochs)) < 1:
+            expected = "at least 1 each" if self.model == "proda" else "none below 0 and a sum of at least 1"
+            raise RecipeError(f"Recipe.pretrain_epochs, posttrain_epochs: found {epochs}, expected {expected}")
         if self.questions == "a_m" and self.model != "proda":
             raise RecipeError(f"Recipe.questions: found 'a_m' with model {self.model!r}, expected model 'proda'")
         if not re.fullmatch(r"[A-Za-z0-9_]+", self.dataset):  # it becomes part of a run's name

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from proda_lib.distributed import all_sum
+from proda_lib.errors import DataError
 from proda_lib.evaluation.protocols import ask, paper_protocol, predict, recognition, self_questions
 from proda_lib.graph import SceneGraph
 from proda_lib.losses import (
@@ -163,7 +164,13 @@ def train(
 
     Returns:
         The model in evaluation mode, and one row per epoch.
+
+    Raises:
+        DataError: none of the videos that pick the best epoch has a label.
     """
+    if not any(len(graph.labels) for graph in judged_on):
+        raise DataError(recipe.dataset, f"{recipe.select} videos, which pick the best epoch",
+                        f"no label in any of {len(judged_on)}", "a label in at least one")  # fmt: skip
     graphs = trainable(graphs, recipe)
     torch.manual_seed(recipe.seed)
     config: ModelConfig = recipe.model_config(graphs[0].vocabulary, visual, slots)

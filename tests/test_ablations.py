@@ -1,0 +1,27 @@
+"""How large the terms of the loss were, from the traces of runs."""
+
+import pytest
+
+from proda_lib.evaluation.grid import Recorded
+from proda_lib.pages import ablations
+from proda_lib.training.runs import Run
+
+#: Stretches of 20, 5 and 15 of an epoch's 40 steps, then of 20 and 20.
+CURVES = [
+    {"stage": "pretrain", "epoch": 1, "trace": {"epoch": [0.5, 0.625, 1.0], "dis": [0.0, 0.8, 0.0], "a_u": [1, 1, 1]}},
+    {"stage": "pretrain", "epoch": 2, "trace": {"epoch": [1.5, 2.0], "dis": [0.2, 0.0], "a_u": [2, 2]}},
+    {"stage": "posttrain", "epoch": 1, "trace": {"epoch": [1.0], "a_t": [9.0]}},
+]
+
+
+def test_a_stretch_counts_as_many_times_as_it_has_steps():
+    found = Recorded({"ours": [Run({"curves": CURVES}, None)], "later": []})
+    table = ablations.active_terms(found, ["ours", "later"]).frame
+    dis = (5 * 0.8 + 20 * 0.2) / 80
+    assert table.loc["ours"].tolist() == [f"{dis:.4f} ({25 / 80:.1%})", "not in the loss", "1.500"]
+    assert set(table.loc["later"]) == {"not run"}
+
+
+def test_stretches_add_up_to_the_mean_of_the_epoch():
+    epoch = {"epoch": 3, "trace": {"epoch": [2.25, 2.75, 3.0], "rec": [1.0, 0.0, 3.0]}}
+    assert ablations._mean_and_share([epoch], "rec") == (pytest.approx(1.0), pytest.approx(0.5))
