@@ -254,6 +254,13 @@ def map_tensors(value, function):
     return dataclasses.replace(value, **changed)
 
 
+def collate_for(
+    model: torch.nn.Module, graphs: Sequence[SceneGraph], device: torch.device | str = "cpu"
+) -> SceneGraphBatch:
+    """:func:`collate`, on a device and in the precision of a model's weights."""
+    return collate(graphs).to(device, dtype=next(model.parameters()).dtype)
+
+
 def collate(graphs: Sequence[SceneGraph]) -> SceneGraphBatch:
     """Gather the tokens of graphs of one vocabulary, all with visual features or all without; N is the largest T.
 

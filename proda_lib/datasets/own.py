@@ -94,13 +94,18 @@ def write_own(graph: SceneGraph, path: str | os.PathLike) -> None:
     Raises:
         DataError: an edge has no opposite, or one with other relations: the format cannot hold this.
     """
+    data = own_bytes(graph, path)
+    write_atomically(Path(path), lambda partial: partial.write_bytes(data))
+
+
+def own_bytes(graph: SceneGraph, path: str | os.PathLike) -> bytes:
+    """What :func:`write_own` writes to the path, which errors name."""
     content = _as_json(graph)
     try:
         text = json.dumps(content, indent=1, ensure_ascii=False, allow_nan=False) + "\n"
-        data = text.encode()
+        return text.encode()
     except (ValueError, TypeError) as error:
         raise DataError(path, repr(graph.video), error, "a graph whose names are texts") from error
-    write_atomically(Path(path), lambda partial: partial.write_bytes(data))
 
 
 def _as_json(graph: SceneGraph) -> dict:

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 NAMES = ("world", "cad120", "cad120_clips", "action_genome")
 #: What a store says of the encoder of its features: its name, and the SHA-256 of its weights.
-ENCODER = {"encoder", "weights"}
+ENCODER = ("encoder", "weights")
 
 
 @dataclass(frozen=True)
@@ -123,13 +123,15 @@ def visual_features(name: str) -> dict[str, str] | None:
     """What made the visual features of a prepared data set, by the keys :data:`ENCODER`; None if that is not known."""
     if name in NAMES:
         return None
-    about = json.loads((_prepared(name) / SPLITS[0] / "about.json").read_text(encoding="utf-8"))["about"]
-    return {key: about[key] for key in ENCODER} if ENCODER <= about.keys() else None
+    from proda_lib.datasets.store import GraphStore
+
+    about = GraphStore(_prepared(name) / SPLITS[0]).about
+    return {key: about[key] for key in ENCODER} if about.keys() >= set(ENCODER) else None
 
 
 def _refuse_mixed(train: GraphStore, test: GraphStore) -> None:
     """Features of one width may be of two encoders, and nothing later would notice."""
-    said = [{"vocabulary": store.vocabulary, **{key: store.about.get(key) for key in sorted(ENCODER)}}
+    said = [{"vocabulary": store.vocabulary, **{key: store.about.get(key) for key in ENCODER}}
             for store in (train, test)]  # fmt: skip
     for key, expected in said[0].items():
         if (found := said[1][key]) != expected:

@@ -17,7 +17,7 @@ from jaxtyping import Bool, Float
 from sklearn.metrics import roc_auc_score
 from torch import Tensor, nn
 
-from proda_lib.batch import GraphRows, SceneGraphBatch, collate
+from proda_lib.batch import GraphRows, SceneGraphBatch, collate_for
 from proda_lib.errors import DataError
 from proda_lib.evaluation.scan import rows_of_both
 from proda_lib.graph import SceneGraph
@@ -67,7 +67,7 @@ def listening(module: nn.Module, note):
 @torch.no_grad()
 def look(model: ProDA, graph: SceneGraph, saps: Bool[np.ndarray, "S C"], device="cpu") -> list[Answer]:
     """Ask S specifications about one graph (of at most as many frames as the model takes), encoded once."""
-    batch = _batch(model, [graph], device)
+    batch = collate_for(model, [graph], device)
     encoded, step = model.encode(batch), rows_of_both(model.config, batch, ROWS_AT_ONCE)
     parts = [saps[start : start + step] for start in range(0, len(saps), step)]
     return [answer for part in parts for answer in _look(model, graph, batch, encoded, part)]
@@ -187,7 +187,7 @@ def attention(model: ProDA, graph: SceneGraph, device="cpu") -> tuple[np.ndarray
         (N, X, X) who (row) listens to whom (column) in each frame, (X, N, N) the same between the frames of each track;
         X = the M slots and, last, the whole frame.
     """
-    batch = _batch(model, [graph], device)
+    batch = collate_for(model, [graph], device)
     blocks, seen = model.encoder.dual_ai.attention[:2], []
     with contextlib.ExitStack() as stack:
         for block in blocks:
@@ -217,7 +217,7 @@ def influence(model: ProDA, graph: SceneGraph, device="cpu") -> Float[np.ndarray
     NaN on the diagonal, and where a slot is in no frame.
     """
     M = graph.num_slots
-    batch = _batch(model, [graph, *(without_slot(graph, slot) for slot in range(M))], device)
+    batch = collate_for(model, [graph, *(without_slot(graph, slot) for slot in range(M))], device)
     nodes = model.encode(batch).nodes
     laid = nodes.new_full((M + 1, graph.num_frames, M, nodes.shape[1]), torch.nan)
     laid[batch.node_video, batch.node_frame, batch.node_slot] = nodes
@@ -277,10 +277,6 @@ def frame_statistics(x: Float[Tensor, "Pr D"], rows: GraphRows) -> tuple[np.ndar
     centred = x - mean.flatten().index_select(0, rows.cell)[:, None]
     spread = (rows.sum_nodes(centred.square().sum(-1)) / (count - 1).clamp(min=1)).sqrt()
     return _numpy(mean), _numpy(spread)
-
-
-def _batch(model: ProDA, graphs: Sequence[SceneGraph], device) -> SceneGraphBatch:
-    return collate(graphs).to(device, dtype=next(model.parameters()).dtype)
 
 
 def _numpy(x: Tensor) -> np.ndarray:

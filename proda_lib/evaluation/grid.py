@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 import pandas as pd
 
-from proda_lib.evaluation.report import Key, RunRows, Spread, Table, get_runs, setting, spread, threads
+from proda_lib.evaluation.report import Key, RunRows, Spread, Table, get_runs, rerun_command, setting, spread
 from proda_lib.evaluation.tables import Rows
 from proda_lib.training import runs
 from proda_lib.training.recipe import Recipe, command
@@ -87,7 +87,7 @@ def commands(found: Recorded) -> Table:
     lines = []
     for row, group in found.runs.items():
         for run in group:
-            lines.append((row, run.recipe.seed, run.name, threads(run) + command(run.recipe)))
+            lines.append((row, run.recipe.seed, run.name, rerun_command(run)))
         for recipe in found.missing.get(row, []):
             lines.append((row, recipe.seed, "not run", "OMP_NUM_THREADS=1 " + command(recipe)))
     frame = pd.DataFrame(lines, columns=["row", "seed", "record", "command"]).drop_duplicates("command")

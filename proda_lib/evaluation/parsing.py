@@ -24,7 +24,7 @@ import numpy as np
 import torch
 from jaxtyping import Bool, Float, Int
 
-from proda_lib.batch import SceneGraphBatch, collate
+from proda_lib.batch import SceneGraphBatch, collate_for
 from proda_lib.errors import DataError
 from proda_lib.evaluation.protocols import VIDEOS_AT_ONCE
 from proda_lib.evaluation.scan import MEMORY, rows_within
@@ -105,7 +105,7 @@ def _parts(
         raise DataError("parsing", "carriers", "no graph with carriers and a label", "graphs of SSG-World")
     for first in range(0, len(known), VIDEOS_AT_ONCE):
         part = known[first : first + VIDEOS_AT_ONCE]
-        yield part, collate(part).to(device, dtype=next(model.parameters()).dtype)
+        yield part, collate_for(model, part, device)
 
 
 def _questions(part: Sequence[SceneGraph]) -> tuple[Int[np.ndarray, "R"], Int[np.ndarray, "R"]]:

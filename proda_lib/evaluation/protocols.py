@@ -15,7 +15,7 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
-from proda_lib.batch import SceneGraphBatch, collate
+from proda_lib.batch import SceneGraphBatch, collate_for
 from proda_lib.distributed import each_its_part
 from proda_lib.evaluation.charades import mean_average_precision
 from proda_lib.evaluation.scan import rows_of_both, scan_frames
@@ -34,10 +34,9 @@ def batches(
     model: nn.Module, graphs: Sequence[SceneGraph], frames: int, device
 ) -> Iterator[tuple[range, SceneGraphBatch]]:
     """Videos in groups: which they are, and the batch of their ``frames`` evenly spread frames, as the model has it."""
-    dtype = next(model.parameters()).dtype
     for start in range(0, len(graphs), VIDEOS_AT_ONCE):
         part = range(start, min(start + VIDEOS_AT_ONCE, len(graphs)))
-        yield part, collate([graphs[i].sample_frames(frames) for i in part]).to(device, dtype=dtype)
+        yield part, collate_for(model, [graphs[i].sample_frames(frames) for i in part], device)
 
 
 @torch.no_grad()

@@ -59,7 +59,7 @@ class Spread:
 
 @dataclass(frozen=True)
 class Interval:
-    """``difference`` of mAP in points (mean over seeds), and the 2.5 and 97.5 percentiles over bootstrap samples.
+    """``difference`` of mAP in points (mean over seeds), and the ends of its 95 % bootstrap interval.
 
     ``seeds``: how many of how many seeds, where it is not all of them.
     """
@@ -261,19 +261,19 @@ def records(found: RunRows) -> Table:
                 name = f'<a href="{repository()}/blob/main/results/runs/{run.name}.json">{run.name}</a>'
             device = record["hardware"].get("gpu", record["hardware"]["device"])
             lines.append((row, run.recipe.seed, name, f"{record['seconds']:.0f} s", device, record["commit"] or "–",
-                          threads(run) + command(run.recipe)))  # fmt: skip
+                          rerun_command(run)))  # fmt: skip
     frame = pd.DataFrame(lines, columns=["row", "seed", "record", "time", "device", "commit", "command"])
     return Table(frame.set_index("row"), "Recipe, versions, curves and all metrics: results/runs/ (committed) or the "
                  "run store.")  # fmt: skip
 
 
-def threads(run: Run) -> str:
-    """What the command of a run needs before it: sums over another number of threads have other last digits.
+def rerun_command(run: Run) -> str:
+    """The command that makes a run again, with its number of threads: sums over another have other last digits.
 
-    Nothing for the few records of before the number was kept.
+    Without the number for the few records of before it was kept.
     """
     count = run.record["hardware"].get("threads")
-    return f"OMP_NUM_THREADS={count} " if count else ""
+    return f"OMP_NUM_THREADS={count} " * bool(count) + command(run.recipe)
 
 
 # --- sentences --------------------------------------------------------------------------------------------------------

@@ -25,7 +25,7 @@ from jaxtyping import Bool, Float, Int
 from sklearn.manifold import TSNE
 from sklearn.metrics import pairwise_distances_chunked
 
-from proda_lib.batch import collate
+from proda_lib.batch import collate_for
 from proda_lib.errors import DataError
 from proda_lib.evaluation.protocols import ROWS_AT_ONCE, VIDEOS_AT_ONCE
 from proda_lib.graph import SceneGraph
@@ -115,7 +115,7 @@ def action_features(
     feature = np.empty((len(actions), model.config.width), dtype=np.float32)
     for first in range(0, len(sampled), VIDEOS_AT_ONCE):
         part = sampled[first : first + VIDEOS_AT_ONCE]
-        batch = collate(part).to(device, dtype=next(model.parameters()).dtype)
+        batch = collate_for(model, part, device)
         encoded = model.encode(batch)
         questions = np.flatnonzero((shown >= first) & (shown < first + VIDEOS_AT_ONCE))
         for start in range(0, len(questions), ROWS_AT_ONCE):

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,7 +13,7 @@ import pandas as pd
 import torch
 from jaxtyping import Bool, Float, Int
 
-from proda_lib.datasets.own import write_own
+from proda_lib.datasets.own import own_bytes
 from proda_lib.errors import DataError
 from proda_lib.evaluation.explain import Answer
 from proda_lib.evaluation.localization import found_segments
@@ -180,9 +179,7 @@ class Prediction:
 
 def _write_graph(graph: SceneGraph, path: Path) -> None:
     """Write the graph, unless another one is there, in which hours of work may be."""
-    with tempfile.TemporaryDirectory() as scratch:
-        write_own(graph, Path(scratch) / path.name)
-        new = (Path(scratch) / path.name).read_bytes()
+    new = own_bytes(graph, path)
     if not path.exists():
         write_atomically(path, lambda partial: partial.write_bytes(new))
     elif path.read_bytes() != new:
