@@ -16,6 +16,8 @@ from proda_lib.datasets.world import WorldConfig, make_video
 from proda_lib.errors import DataError
 from proda_lib.features import clip
 from proda_lib.features.clip import RANDOM, ClipEncoder, add_features, ahead, crops
+from proda_lib.plotting import crops as crops_picture
+from proda_lib.plotting.graphs import slot_names
 
 SIZES = [(54, 96), (96, 54), (32, 32), (33, 32), (1, 1), (3, 3), (2, 90), (47, 41)]
 
@@ -164,6 +166,25 @@ def test_every_feature_in_its_place(encoder):
     assert dataclasses.replace(found, features=None, frame_features=None).video == graph.video
     with pytest.raises(DataError, match="5 pictures, expected 6"):
         add_features(graph, frames[:5], encoder)
+
+
+def test_picture_of_crops_shows_what_is_encoded():
+    graph = make_video(WorldConfig(), 0).take_frames(np.arange(6))
+    frames = [crops_picture.drawn(graph, t, 96) for t in range(6)]
+    assert frames[0].shape == (72, 96, 3) and frames[0].dtype == np.uint8
+    shown = [int(graph.present.sum(1).argmax()), int(graph.present.sum(1).argmin())]
+    figure = crops_picture.encoded(graph, frames, shown)
+    drawn = [(ax.get_title(), ax.images[0].get_array()) for ax in figure.axes]
+    for t in shown:
+        title, whole = drawn.pop(0)
+        assert title == f"{graph.times[t]:.1f} s" and (whole == frames[t]).all()
+        for number, slot in enumerate(np.flatnonzero(graph.present[t]), 1):
+            title, part = drawn.pop(0)
+            assert title == f"{number}: {slot_names(graph)[slot]}"
+            assert (part == crops(frames[t], graph.boxes[t, slot])[0]).all()
+    assert drawn == []
+    with pytest.raises(DataError, match="5 pictures, expected 6"):
+        crops_picture.encoded(graph, frames[:5], [0])
 
 
 def test_pictures_of_another_kind_are_refused(encoder):
