@@ -147,7 +147,7 @@ def _tensors() -> list[Hostile]:
 
     def with_state(folder: Path, text: bytes) -> None:
         state = {"recipe": RECIPE_HASH, "stage": "pretrain", "epoch": 1, "step": 2, "curves": [], "best_score": 1.0,
-                 "sums": {}, "trace": {}}  # fmt: skip
+                 "sums": {}, "looked": [0, {}], "trace": {}, "seconds": 0.5}  # fmt: skip
         if text.startswith(b'"'):  # a second value for a name: the last one counts
             text = json.dumps(state).encode()[:-1] + b", " + text + b"}"
         header = {"__metadata__": {"state": text.decode()}}

@@ -122,7 +122,8 @@ def _write_checkpoint(folder: Path) -> None:
     sum(p.sum() for group in optimizer.param_groups for p in group["params"]).backward()
     optimizer.step()
     state = {"recipe": RECIPE_HASH, "stage": "pretrain", "epoch": 1, "step": 2, "curves": [{"epoch": 1, "a_s": 0.5}],
-             "best_score": 1.0, "sums": {"a_s": 0.5}, "trace": {"epoch": [0.5]}}  # fmt: skip
+             "best_score": 1.0, "sums": {"a_s": 0.5}, "looked": [1, {"a_s": 0.5}],
+             "trace": {"epoch": [0.5]}, "seconds": 0.5}  # fmt: skip
     save_checkpoint(folder / "pretrain.safetensors", state, model, optimizer, model.state_dict())
 
 

@@ -83,7 +83,7 @@ def test_labels_alone_give_the_scores_of_the_graphs(graphs):
         options = {} if scores is prompt_only.frequency_rule_scores else {"epochs": 1}
         of_graphs = scores(train, test, RECIPE, **options)
         of_labels = scores(bare(train), bare(test), RECIPE, **options)
-        for name in ("video", "sap", "labels", "a_s", "a_t"):
+        for name in ("video", "sap", "labels", "a_s", "a_u", "a_t"):
             np.testing.assert_array_equal(getattr(of_graphs, name), getattr(of_labels, name))
 
 
@@ -100,14 +100,27 @@ def test_training_is_the_plain_loop_bit_for_bit(graphs, model):
             hot = np.stack([g.multi_hot() for g in train])
             labels = torch.from_numpy(np.repeat(hot, [len(d) for d in drawn], axis=0))
             for rows in torch.randperm(len(sap)).split(256):
-                a_s, a_t = plain(sap[rows])
+                a_s, a_u, a_t = plain(sap[rows])
                 loss = classification_loss(a_s, branch_targets(labels[rows], sap[rows]).float())
                 loss = loss + classification_loss(a_t, labels[rows].float())
+                loss = loss + classification_loss(a_u, branch_targets(labels[rows], ~sap[rows]).float())
                 optimizer.zero_grad()
                 loss.backward()
                 optimizer.step()
     for name, value in model.state_dict().items():
         assert torch.equal(value, plain.state_dict()[name]), name
+
+
+def test_few_videos_get_more_epochs(graphs, monkeypatch):
+    drawn, real = [], prompt_only._training_rows
+    monkeypatch.setattr(prompt_only, "_training_rows", lambda *args: drawn.append(args[2]) or real(*args))
+    prompt_only.train_prompt_only(graphs[0][:2], RECIPE)
+    assert drawn == [0, *range(prompt_only.LEAST_STEPS)]  # these rows make one step an epoch
+    drawn.clear()
+    monkeypatch.setattr(prompt_only, "BATCH_ROWS", 1)
+    monkeypatch.setattr(prompt_only, "LEAST_STEPS", 5)
+    prompt_only.train_prompt_only(graphs[0][:2], RECIPE)
+    assert drawn == [0, *range(prompt_only.EPOCHS)]
 
 
 def test_training_leaves_the_global_random_numbers_alone(graphs):
@@ -228,8 +241,8 @@ def controls(graphs):
     record = audit.recorded()
     world = {"recipe": vars(RECIPE), "metrics": scores, "data": "world-1", "videos": [{"train": 12, "test": 6}]}
     charades = [Run({"metrics": metrics}, None) for metrics in record["metrics"]]
-    return page.Controls(charades, record, report.Gathered({"prompt_only": [Run(world, None)]}, "runs"),
-                         report.Gathered({}, "CAD-120 is not installed here"))  # fmt: skip
+    return page.Controls(charades, record, Recorded({"prompt_only": [Run(world, None)]}),
+                         Recorded({}, source="Nothing of CAD-120 was run."))  # fmt: skip
 
 
 def test_tables_show_the_record_and_the_paper(controls):
@@ -240,7 +253,7 @@ def test_tables_show_the_record_and_the_paper(controls):
         expected = [metrics[name]["both"]["a_t"] for metrics in controls.record["metrics"]]
         assert list(frame.loc["a_t, both kinds", ("Charades", name)].values) == expected
     assert not any(line.startswith("a_u") for line in frame.index)
-    assert "not installed" in page.asked_table(controls).note
+    assert "Nothing of CAD-120 was run." in page.asked_table(controls).note
     free = page.free_table(controls).frame
     assert str(free.loc["no question", ("paper", "ProDA, a_m")]) == "59.04"
     for line in free.index[1:]:

@@ -20,7 +20,8 @@ def rewrite(folder: Path) -> None:
     """A checkpoint that is replaced again and again; its number counts on from where it stood."""
     path = folder / "a.safetensors"
     model = torch.nn.Linear(100, 100)
-    state = {"recipe": "x", "epoch": 0, "step": 0, "curves": [], "best_score": 0.0, "sums": {}, "trace": {}}
+    state = {"recipe": "x", "epoch": 0, "step": 0, "curves": [], "best_score": 0.0, "sums": {},
+             "looked": [0, {}], "trace": {}, "seconds": 0.5}  # fmt: skip
     step = read_checkpoint(path, "x")[0]["step"] if path.exists() else 0
     while step < 60:
         step += 1

@@ -278,6 +278,8 @@ def test_download(add, served, archive, monkeypatch):
     monkeypatch.setenv("no_proxy", "127.0.0.1")
     target = add(f"{served}/annotations.zip")
     assert installed_checksum(target) == sha256(archive)
+    shutil.copy(archive, archive.with_name("new"))  # the name under which the unpacked folder waits
+    assert add(f"{served}/new") == target and installed_checksum(target) == sha256(archive)
     with pytest.raises(DataError, match="download.*404"):
         add(f"{served}/nothing.zip")
     with pytest.raises(DataError, match="short.zip: download"):

@@ -143,9 +143,11 @@ def test_controls_equal_their_reference(kind, twin, variant):
 def test_prompt_only_sees_the_specification_alone():
     model = PromptOnly(C, hidden=16)
     expected = reference.mlp(reference.Weights.of(model.mlp), SAP.numpy().astype(float))
-    a_s, a_t = model(SAP)
-    assert a_s.shape == (4, C + 1) and a_t.shape == (4, C)
+    a_s, a_u, a_t = model(SAP)
+    assert a_s.shape == a_u.shape == (4, C + 1) and a_t.shape == (4, C)
     np.testing.assert_allclose(torch.cat([a_s, a_t], -1).detach(), expected, atol=1e-5)
+    expected = reference.mlp(reference.Weights.of(model.rest), SAP.numpy().astype(float))
+    np.testing.assert_allclose(a_u.detach(), expected, atol=1e-5)
 
 
 def test_shapes_and_no_action():

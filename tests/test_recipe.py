@@ -167,7 +167,7 @@ def test_where_absent_slots_count_the_model_knows_the_largest_graph(graphs, tmp_
     split = Split([doubled(g) for g in graphs[:6]], [doubled(g) for g in graphs[6:]])
     slots = max(g.num_slots for g in split.train + split.test)
     recipe = dataclasses.replace(RECIPE, **changes)
-    found, _ = fit_and_score(recipe, "", split, tmp_path, "cpu", make_fabric(recipe))
+    found, _, _ = fit_and_score(recipe, "", split, tmp_path, "cpu", make_fabric(recipe))
     assert slots > ModelConfig.slots == ProDA(RECIPE.model_config(graphs[0].vocabulary)).config.slots
     assert ProDA.from_pretrained(tmp_path / "model").config.slots == slots
     assert np.isfinite(found.rows["paper"].a_t).all()

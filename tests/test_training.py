@@ -17,6 +17,7 @@ from safetensors.torch import load_file
 
 from proda_lib.datasets.registry import Split, load_splits
 from proda_lib.errors import CheckpointError, DataError, RecipeError, TrainingError
+from proda_lib.evaluation.protocols import PaperProtocol
 from proda_lib.models.config import ModelConfig
 from proda_lib.models.proda import ProDA
 from proda_lib.training import data, loop, runs, stages
@@ -110,6 +111,30 @@ def test_neither_the_clock_nor_an_interrupt_changes_the_curves(store, monkeypatc
     (store / runs.run_name(recipe) / "record.json").unlink()
     monkeypatch.setattr(loop, "SAVE_EVERY", 1e9)
     assert timeless(runs.get(recipe).curves) == resumed
+
+
+@pytest.mark.parametrize("epochs", [1, 2])
+def test_an_interrupt_during_validation_stops_the_run_and_its_time_counts(store, monkeypatch, epochs):
+    recipe, clock = make_recipe("smoke", **{**TINY, "pretrain_epochs": epochs}), time.monotonic
+    real = PaperProtocol.summary
+
+    def interrupting(self):
+        monkeypatch.setattr(PaperProtocol, "summary", real)
+        monkeypatch.setattr(time, "monotonic", lambda: clock() + 1000)  # a long validation
+        os.kill(os.getpid(), signal.SIGINT)
+        return real(self)
+
+    monkeypatch.setattr(PaperProtocol, "summary", interrupting)
+    with pytest.raises(KeyboardInterrupt):
+        runs.get(recipe)
+    folder = store / runs.run_name(recipe) / "fold0"
+    state = read_checkpoint(folder / "pretrain.safetensors", recipe.hash("world-" + version()))[0]
+    assert (state["epoch"], state["step"]) == (1, 0) and not (folder / "posttrain.safetensors").exists()
+    monkeypatch.setattr(time, "monotonic", clock)
+    resumed = runs.get(recipe)
+    assert 1000 < resumed.curves[0]["seconds"] < 1100 and resumed.record["seconds"] > 1000
+    (store / runs.run_name(recipe) / "record.json").unlink()
+    assert timeless(runs.get(recipe).curves) == timeless(resumed.curves)
 
 
 def version() -> str:

@@ -39,6 +39,12 @@ def test_any_video_can_be_made_alone(videos):
     assert same(make_video(WorldConfig(features=True), 2, "test"), with_features[2])
 
 
+def test_a_video_in_which_no_action_is_allowed():
+    made = make_videos(WorldConfig(scene_bias=1.0, held_out=0.9), "train", 60)
+    empty = [graph for graph in made if not len(graph.segments)]
+    assert empty and all(graph.carriers.shape[2] == 0 and graph.labels.shape == (0,) for graph in empty)
+
+
 def test_seed_split_and_index_make_different_videos():
     made = [make_video(WorldConfig(seed=seed), index, split)
             for seed, split, index in itertools.product((0, 1), ("train", "val", "test"), (0, 1))]  # fmt: skip

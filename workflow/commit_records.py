@@ -1,10 +1,10 @@
-"""Copy the records of the runs that the book's pages show from the run store to results/runs (make refresh).
+"""Copy the records of the runs that the book's pages show from the run store to results/runs.
 
 Only the profile "reference" is committed. Records that no page shows any more are removed. CAD-120's two controls are
 measured and recorded too, where that data set is installed, and the paired differences of the ablations. Runs that are
 not in the store are named, not made.
 
-python workflow/commit_records.py [--seeds 0 1 2] [--run NAME]
+python workflow/commit_records.py [--run NAME]
 """
 
 import argparse
@@ -16,12 +16,14 @@ from proda_lib.evaluation import cad120_controls, grid, paired, tables
 from proda_lib.paths import project_root, results_root
 from proda_lib.training import runs
 
+SEEDS = (0, 1, 2)
 
-def commit_paired(seeds: list[int]) -> None:
+
+def commit_paired() -> None:
     """Measure the intervals that are missing; keep those whose runs are still in a table."""
     kept = {}
     for (table, pairs), dataset in itertools.product(paired.PAIRS.items(), ("world", "cad120")):
-        found = grid.read(table("reference", seeds, dataset)).runs
+        found = grid.read(table("reference", SEEDS, dataset)).runs
         for this, that in pairs:
             kept |= paired.measured(found[this], found[that])
     paired.write(kept)
@@ -30,14 +32,13 @@ def commit_paired(seeds: list[int]) -> None:
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     parser.add_argument("--run", metavar="NAME", help="only this run")
     args = parser.parse_args()
     if args.run:
         print(f"committed {runs.commit_record(runs.named(args.run)).relative_to(project_root())}")
         return 0
     recipes = {}
-    for page, found in tables.by_page("reference", args.seeds).items():
+    for page, found in tables.by_page("reference", SEEDS).items():
         for recipe in found:
             recipes.setdefault(runs.run_name(recipe), (page, recipe))
     missing = []
@@ -50,7 +51,7 @@ def main() -> int:
         if path.stem not in recipes:
             path.unlink()
             print(f"removed {path.relative_to(project_root())}: no page shows it")
-    commit_paired(args.seeds)
+    commit_paired()
     try:
         print(f"committed {cad120_controls.commit_record().relative_to(project_root())}")
     except DataError as error:

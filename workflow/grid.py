@@ -29,6 +29,8 @@ FILES = {
     "results/reliability.json": ("engineering/reliability",),
     "results/benchmarks/cpu.json": ("engineering/performance",),
 }
+#: The paper's numbers, and what the names of the pages that read them begin with.
+PAPER, BESIDE_PAPER = "results/paper", ("intro", "results/", "audit/", "figures/")
 
 
 @dataclass(frozen=True)
@@ -88,7 +90,11 @@ def digest(path: Path) -> str:
 def sources(page: str, names: Iterable[str]) -> dict[str, str]:
     """What a page was made of: its runs by name, and files, with the digests of their committed content."""
     runs_of = {name: digest(RECORDS / f"{name}.json") for name in names}
-    return runs_of | {file: digest(ROOT / file) for file, pages in FILES.items() if page in pages}
+    files = {file: digest(ROOT / file) for file, pages in FILES.items() if page in pages}
+    if page.startswith(BESIDE_PAPER):
+        content = b"".join(path.read_bytes() for path in sorted((ROOT / PAPER).glob("*.csv")))
+        files[PAPER] = hashlib.sha256(content).hexdigest()[:12]
+    return runs_of | files
 
 
 def shown(notebook) -> dict[str, str]:

@@ -46,8 +46,8 @@ def notebooks(toc: Path = ROOT / "_toc.yml") -> list[str]:
 def inputs_hash(profile: str, device: str) -> "hashlib._Hash":
     """Everything besides its own cells that a notebook's outputs depend on."""
     digest = hashlib.sha256(f"{profile} {device}".encode())
-    sources = [*(ROOT / "proda_lib").rglob("*.py"), *(ROOT / "results").rglob("*"), ROOT / "requirements.lock"]
-    for path in sorted(path for path in sources if path.is_file()):
+    sources = [*(ROOT / "proda_lib").rglob("*"), *(ROOT / "results").rglob("*"), ROOT / "requirements.lock"]
+    for path in sorted(path for path in sources if path.is_file() and path.suffix != ".pyc"):
         digest.update(str(path.relative_to(ROOT)).encode() + path.read_bytes())
     for path in sorted([*(ROOT / "data").glob("*"), *(ROOT / "data").glob("*/*")]):  # large: names and sizes do
         digest.update(f"{path.relative_to(ROOT)} {path.stat().st_size if path.is_file() else ''}".encode())

@@ -81,7 +81,8 @@ def add_dataset(
     target = root / name
     with replacing(target) as scratch:
         installed = installed_checksum(target)
-        archive = _fetch(str(source), scratch)
+        make_folder(scratch / "download", "downloads")  # not beside what takes the data set's place, whatever its name
+        archive = _fetch(str(source), scratch / "download")
         digest = sha256(archive)
         say(f"sha256 {digest}  {archive.name}")
         if installed == digest:

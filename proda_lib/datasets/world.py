@@ -6,8 +6,8 @@ How a video comes about:
    scene. Some objects come without an action.
 2. Every object has three tracks: attention, spatial and contacting relation to the person. Each track goes through a
    sentence of :mod:`proda_lib.datasets.world_actions`: it spells the track's actions (at most two, one after the
-   other), or moves without meaning, or stands still. Tracks are independent, so actions overlap in time, on one object
-   and on several.
+   other), or stands still (or, with ``distraction``, moves without meaning). Tracks are independent, so actions overlap
+   in time, on one object and on several.
 3. An object is in view around its actions, as in Action Genome, and is missed in a few of those frames.
 4. Boxes follow the contacting and spatial relations: what is held moves with the person, what is not stays where it
    is. Attention leaves no trace in the boxes.
@@ -89,10 +89,10 @@ def make_video(config: WorldConfig, index: int, split: str = "train") -> SceneGr
         for row, track in enumerate(tracks)
         for action, start, end in track.segments
     )
-    spans = np.array([segment[:2] for segment in segments]) * duration
+    spans = np.array([segment[:2] for segment in segments], np.float64).reshape(-1, 2) * duration
     times = clock * duration
     on = (spans[:, 0] <= times[:, None]) & (times[:, None] <= spans[:, 1])  # (T, K)
-    owner = np.array([segment[3] for segment in segments])
+    owner = np.array([segment[3] for segment in segments], np.int64)
     carriers = on[:, None] & (owner == np.arange(count)[:, None]) & present[:, 1:, None]  # (T, O, K)
 
     features = frame_features = None
@@ -109,7 +109,7 @@ def make_video(config: WorldConfig, index: int, split: str = "train") -> SceneGr
         relations=relations.repeat(2, axis=1),
         times=times,
         duration=duration,
-        segment_labels=np.array([segment[2] for segment in segments]),
+        segment_labels=np.array([segment[2] for segment in segments], np.int64),
         segments=spans,
         scene=scene,
         features=features,

@@ -8,8 +8,8 @@ a histogram of relations cannot tell "take" from "put down".
 
 What a channel of one object goes through in a video is a *sentence*: the words of its actions. What was before a word
 and what comes after it is what the word begins and ends with: who puts down a cup held it before. Sentences are
-filtered so that they spell their own actions and no other action of that object; a sentence without any action uses
-the same relations in an order that means nothing.
+filtered so that they spell their own actions and no other action of that object; a sentence without any action, which
+``WorldConfig.distraction`` asks for, uses the same relations in an order that means nothing.
 """
 
 from __future__ import annotations

@@ -59,7 +59,7 @@ def annotate(
 ) -> Bool[np.ndarray, "T O R"]:
     """What an annotator writes down: one relation per channel, sometimes a wrong one, sometimes a second one."""
     guess = (rng.random(true.shape) * _LETTER_COUNTS[objects]).astype(np.int64)
-    other = _LETTERS[np.array(objects)[:, None], np.arange(len(CHANNELS)), guess]
+    other = _LETTERS[np.array(objects, np.int64)[:, None], np.arange(len(CHANNELS)), guess]
     luck = rng.random(true.shape)
     wrong = luck < config.relation_noise
     second = luck > 1 - config.extra_relations

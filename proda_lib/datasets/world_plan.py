@@ -47,8 +47,8 @@ class WorldConfig:
         features: add 512-d visual features of boxes and frames. The rest of the video stays the same.
         scene_bias: 0, scene and actions are independent; 1, actions occur in the scenes they are at home in only.
         held_out: share of the (action, home scene) pairs that occur in the test split only.
-        second_person: probability of a second person, with person-person actions.
-        distraction: probability that a track without an action moves all the same.
+        second_person: probability of a second person; at 0 the six person-person actions of the vocabulary never occur.
+        distraction: probability that a track without an action moves all the same; at 0 such tracks stand still.
         distractors: up to so many objects that are drawn without regard to actions.
         missing: probability that an object in view is missed in a frame.
         relation_noise: probability, per frame and track, that the relation is replaced by a random one of the track's.
@@ -231,7 +231,7 @@ def draw_tracks(
 
 def relations_over_time(tracks: list[Track], clock: Float[np.ndarray, "T"]) -> Int[np.ndarray, "T O 3"]:
     """The true relation of each track at each frame."""
-    most = max(len(track.starts) for track in tracks)
+    most = max((len(track.starts) for track in tracks), default=0)
     starts = np.full((len(tracks), most), np.inf)
     relations = np.zeros((len(tracks), most + 1), dtype=np.int64)
     for row, track in enumerate(tracks):

@@ -120,7 +120,7 @@ def label_free_maps(
     found: dict[str, dict[str, list[float]]] = {}
     for protocol, questions in asked.items():
         for saps in questions:
-            a_s, a_t = answers(saps)
+            a_s, _, a_t = answers(saps)
             own = np.where(saps, a_s[:, :-1], -np.inf).max(0)  # a class that no question contains comes last
             scores = {"a_s": own} if protocol == "scan" else {"a_s": own, "a_t": a_t.mean(0)}
             for name, values in scores.items():

@@ -73,7 +73,9 @@ class ClipState:
 
 @threadpool_limits.wrap(limits=1)  # so small that threads only wait for each other: 10 times slower on a busy machine
 def object_bag_map(graphs: list[SceneGraph], folds: Folds) -> ControlResult:
-    """Video-level mean average precision of a bag of object classes; videos without labels are left out.
+    """Video-level mean average precision of a bag of object classes; videos without actions are not ranked.
+
+    As everywhere: "null" is no action. Those videos are trained on, as the networks train on them.
 
     Args:
         graphs: whole videos, from ``read_cad120``.
@@ -90,8 +92,10 @@ def object_bag_map(graphs: list[SceneGraph], folds: Folds) -> ControlResult:
                 scores[test, c] = positive[0]
             else:
                 scores[test, c] = _classifier().fit(bags[train], positive).decision_function(bags[test])
-        per_fold.append(average_precision(scores[test], truth[test]))
-    return _result(average_precision(scores, truth), per_fold, len(graphs), "folds")
+        ranked = test & truth.any(1)
+        per_fold.append(average_precision(scores[ranked], truth[ranked]))
+    ranked = truth.any(1)
+    return _result(average_precision(scores[ranked], truth[ranked]), per_fold, int(ranked.sum()), "folds")
 
 
 @threadpool_limits.wrap(limits=1)

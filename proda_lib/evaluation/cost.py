@@ -12,7 +12,7 @@ from jaxtyping import Float
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
-from proda_lib.batch import collate
+from proda_lib.batch import collate, collate_for
 from proda_lib.evaluation import protocols
 from proda_lib.evaluation.scan import scan, two_step_scores
 from proda_lib.graph import SceneGraph
@@ -48,8 +48,8 @@ def scan_scores(
     if "scan/a_s" in (scores := run.scores()):
         return scores["a_m"], scores["scan/a_s"], list(graphs)
     graphs = list(graphs[:few])
-    batch = collate([g.sample_frames(run.recipe.frames) for g in graphs]).to(device)
-    scanned = scan(run.model(device=device).eval(), batch)
+    model = run.model(device=device)
+    scanned = scan(model, collate_for(model, [g.sample_frames(run.recipe.frames) for g in graphs], device))
     return scores["a_m"][: len(graphs)], scanned.float().cpu().numpy(), graphs
 
 

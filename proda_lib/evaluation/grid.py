@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 import pandas as pd
 
+from proda_lib.datasets.registry import installed
+from proda_lib.errors import DataError
 from proda_lib.evaluation.report import Key, RunRows, Spread, Table, get_runs, rerun_command, setting, spread
 from proda_lib.evaluation.tables import Rows
 from proda_lib.training import runs
@@ -70,10 +73,19 @@ def recorded(
 def made_or_read(
     table: Callable[..., Rows], profile: str, seeds: Sequence[int], dataset: str = "world", device: str = "cpu"
 ) -> Recorded:
-    """For the few pages that small profiles compute: "smoke" and "quick" train what is missing, others only read."""
-    if profile in SMALL:
+    """For the few pages that small profiles compute: "smoke" and "quick" train what is missing, others only read.
+
+    Of a data set that is not installed, all only read.
+    """
+    if profile in SMALL and _can_be_read(dataset):
         return Recorded(get_runs(table(profile, seeds, dataset), device), {}, f"Profile {profile}, computed here.")
     return recorded(table, profile, seeds, dataset)
+
+
+def _can_be_read(dataset: str) -> bool:
+    with contextlib.suppress(DataError):
+        return dataset == "world" or installed(dataset.removesuffix("_clips"), "annotations").is_dir()
+    return False
 
 
 def cell(found: Recorded, row: str, key: Key) -> Spread:

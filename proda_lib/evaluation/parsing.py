@@ -46,8 +46,7 @@ def parsing_summary(
     Measures: ``w_1``, ``w_2``, ... edge weights of eq. (10), layer by layer; ``node_score`` of the a_s readout;
     ``node_weight``, node score · frame score s; ``gradient_sum`` and ``gradient_norm`` over the channels of
     :func:`~proda_lib.evaluation.token_scores.gradient_times_input`. Those under ``other`` are the control: the same
-    questions, scored by what the model does when *another* action is asked for (the video's next label; if it has no
-    other, a random absent action). What the prompt contributes is the difference.
+    questions, scored by what the model does when *another* action is asked for (:func:`other_actions`). What the prompt contributes is the difference.
 
     Args:
         frames: N, evenly spread. ``videos``: how many of the first ``graphs`` to use.
@@ -115,10 +114,17 @@ def _questions(part: Sequence[SceneGraph]) -> tuple[Int[np.ndarray, "R"], Int[np
 
 
 def other_actions(graph: SceneGraph) -> Int[np.ndarray, "L"]:
-    """For each label of a video its next label; for the label of a video with one, a random absent action."""
-    if len(graph.labels) > 1:
-        return np.roll(graph.labels, -1)
-    return video_rng(0, 0, graph.video).choice(np.flatnonzero(~graph.multi_hot()), 1)
+    """For each label of a video a random other one, no edge of which carries it; if there is none, an absent action.
+
+    Two actions on one object happen on the same edges, so that asking for either would parse the same.
+    """
+    rng, absent = video_rng(0, 0, graph.video), np.flatnonzero(~graph.multi_hot())
+    carried = graph.carriers.any(0)  # (E, K)
+    edges = np.stack([carried[:, graph.segment_labels == label].any(1) for label in graph.labels]).astype(int)
+    apart = edges @ edges.T == 0  # of an action that no frame shows, every other one
+    np.fill_diagonal(apart, False)
+    others = [graph.labels[row] if row.any() else absent for row in apart]
+    return np.array([rng.choice(found) for found in others])
 
 
 def carrying(graph: SceneGraph, action: int) -> tuple[Bool[np.ndarray, "T E"], Bool[np.ndarray, "T M"]]:

@@ -8,14 +8,13 @@ from __future__ import annotations
 import html
 import math
 import statistics
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from importlib.metadata import metadata
 
 import pandas as pd
 
 from proda_lib.evaluation.tables import Rows
-from proda_lib.paths import data_root
 from proda_lib.training import runs
 from proda_lib.training.recipe import NETWORK_NAMES, command
 from proda_lib.training.runs import Run, flatten
@@ -146,31 +145,6 @@ def committed_runs(rows: Rows) -> RunRows:
     """The committed records of each row, as far as there are any; they have metrics, but no weights."""
     found = {name: [run for recipe in recipes if (run := runs.committed(recipe))] for name, recipes in rows.items()}
     return {name: kept for name, kept in found.items() if kept}
-
-
-@dataclass(frozen=True)
-class Gathered:
-    """Runs of the wanted recipes, or committed records in their place; ``source`` tells which."""
-
-    runs: RunRows
-    source: str
-
-
-def gather(table: Callable[..., Rows], profile: str, seeds: Sequence[int], dataset: str, device: str) -> Gathered:
-    """Runs for data that may not be installed.
-
-    With the data: the runs of this profile. Without: their committed records; if there are none, the committed records
-    of the profile "reference"; if there are none of those either, nothing, and ``source`` says how to add the data.
-    """
-    folder = dataset.removesuffix("_clips")
-    if dataset == "world" or (data_root() / folder / "annotations").exists():
-        return Gathered(get_runs(table(profile, seeds, dataset), device), f"runs of profile {profile}")
-    missing = f"{DATASETS.get(dataset, dataset)} is not installed here"
-    if found := committed_runs(table(profile, seeds, dataset)):
-        return Gathered(found, f"{missing}: committed records of profile {profile}")
-    if found := committed_runs(table("reference", (0, 1, 2), dataset)):
-        return Gathered(found, f"{missing}: committed records of profile reference, not of {profile}")
-    return Gathered({}, f"{missing}, and no record is committed. Add it: proda data add {folder} --source PATH_OR_URL")
 
 
 def spread(found: Iterable[Run], key: Key) -> Spread:

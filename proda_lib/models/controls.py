@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import torch
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
@@ -56,7 +57,8 @@ class EncoderOnly(SavedModel):
 
 
 class PromptOnly(nn.Module):
-    """The trained prompt-only control: an MLP C → 1024 → 1024 → 2C + 1 from the SAP to a_s (C + 1) and a_t (C).
+    """The trained prompt-only control: MLPs from the SAP, C → 1024 → 1024 → 2C + 1 to a_s (C + 1) and a_t (C), and
+    C → 1024 → 1024 → C + 1 to a_u.
 
     It is given no video, so its score is what the protocol alone gives away.
     """
@@ -65,7 +67,12 @@ class PromptOnly(nn.Module):
         super().__init__()
         self.actions = actions
         self.mlp = MLP(actions, hidden, hidden, 2 * actions + 1)
+        with torch.random.fork_rng(devices=[]):  # a_s and a_t are the same with and without it
+            self.rest = MLP(actions, hidden, hidden, actions + 1)
 
-    def forward(self, sap: Bool[Tensor, "R C"]) -> tuple[Float[Tensor, "R C1"], Float[Tensor, "R C"]]:
-        """SAPs (R, C) → logits of a_s (R, C + 1) and of a_t (R, C)."""
-        return self.mlp(sap.float()).split([self.actions + 1, self.actions], dim=-1)
+    def forward(
+        self, sap: Bool[Tensor, "R C"]
+    ) -> tuple[Float[Tensor, "R C1"], Float[Tensor, "R C1"], Float[Tensor, "R C"]]:
+        """SAPs (R, C) → logits of a_s (R, C + 1), a_u (R, C + 1) and a_t (R, C)."""
+        a_s, a_t = self.mlp(sap.float()).split([self.actions + 1, self.actions], dim=-1)
+        return a_s, self.rest(sap.float()), a_t

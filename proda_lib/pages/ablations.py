@@ -26,7 +26,7 @@ ANSWERS: dict[str, Key] = {
 #: Lines of the controls → row of the table, and what stands for the columns that they have.
 CONTROLS: dict[str, tuple[str, dict[str, Key]]] = {
     "prompt only, rule": ("prompt_only", {"a_t": "rule/both/a_t", "a_u": "rule/both/a_u"}),
-    "prompt only, trained": ("prompt_only", {"a_t": "trained/both/a_t"}),
+    "prompt only, trained": ("prompt_only", {"a_t": "trained/both/a_t", "a_u": "trained/both/a_u"}),
     "no_prompt": ("no_prompt", {"a_m": "a_t/map"}),
 }
 #: Paper's tables 12 and 13 name the stages.

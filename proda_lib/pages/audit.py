@@ -9,18 +9,17 @@ import numpy as np
 import pandas as pd
 from jaxtyping import Float
 
-from proda_lib.evaluation import audit, prompt_only, report, tables
+from proda_lib.evaluation import audit, prompt_only, tables
+from proda_lib.evaluation.grid import Recorded, made_or_read
 from proda_lib.evaluation.layouts import ASKED, RULES, UNKNOWN
 from proda_lib.evaluation.papers import paper_table
 from proda_lib.evaluation.report import (
-    Gathered,
     Key,
     Spread,
     Table,
     Text,
     bullets,
     frame_of,
-    setting,
     spread,
     without_empty_lines,
 )
@@ -50,8 +49,8 @@ class Controls:
 
     charades: list[Run]
     record: dict
-    world: Gathered
-    cad120: Gathered
+    world: Recorded
+    cad120: Recorded
 
     @property
     def found(self) -> dict[str, list[Run]]:
@@ -69,7 +68,7 @@ def prompt_only_rows(profile: str, seeds: Sequence[int], dataset: str) -> Rows:
 def gather(profile: str, seeds: Sequence[int], device: str = "cpu") -> Controls:
     """Runs of SSG-World and CAD-120 of this profile (records where the data is missing), and the record of Charades."""
     record = audit.recorded()
-    world, cad120 = (report.gather(prompt_only_rows, profile, seeds, name, device) for name in ("world", "cad120"))
+    world, cad120 = (made_or_read(prompt_only_rows, profile, seeds, name, device) for name in ("world", "cad120"))
     return Controls([Run({"metrics": metrics}, None) for metrics in record["metrics"]], record, world, cad120)
 
 
@@ -208,4 +207,4 @@ def _charades_note(record: dict) -> str:
 
 def _other_notes(controls: Controls) -> str:
     parts = [controls.world, controls.cad120]
-    return " ".join(setting(part.runs) if part.runs else f"{part.source}." for part in parts)
+    return " ".join(part.note for part in parts)

@@ -30,7 +30,8 @@ LINES: dict[tuple[str, str], tuple[str, str]] = {
 #: Attempt → (row, key): what might close the gap between ProDA's label-free answers and no_prompt.
 ATTEMPTS: dict[str, tuple[str, str]] = {
     "a_s, partition (the main protocol)": ("ProDA", "label_free/partition/a_s/map"),
-    "a_s, self": ("ProDA", "label_free/self/a_s/map"),
+    "a_s, self (K actions, the others tie below)": ("ProDA", "label_free/self/a_s/map"),
+    "a_s, self, the others below by a_m": ("ProDA", "label_free/self_filled/a_s/map"),
     "a_s, self iterated until the SAP stops changing": ("ProDA", "label_free/self_iterated/a_s/map"),
     "a_s, scan": ("ProDA", "label_free/scan/a_s/map"),
     "a_s, scan, trained with single absent actions too": (SINGLES, "label_free/scan/a_s/map"),

@@ -108,14 +108,15 @@ def point_table(found: RunRows) -> Table:
     if not kept:
         return Table(pd.DataFrame(), left_out(found["DPM"]))
     frame = pd.DataFrame({"mAP": list(kept.values())}, index=pd.Index(kept, name="score at a point"))
-    rule = "classes without positives are skipped (empty = skip)"
-    return Table(frame, f"{setting(found)} mAP in percent over all points of all test videos, all classes; {rule}.")
+    folds = " of a fold, mean of the folds" if len(found["DPM"][0].record["videos"]) > 1 else ""
+    note = f"mAP in percent over all points of all test videos{folds}, all classes"
+    return Table(frame, f"{setting(found)} {note}; classes without positives are skipped (empty = skip).")
 
 
 def findings(found: RunRows) -> Text:
     """In how many cells the model is above the control, and what s adds to a_s at 25 points, from the records."""
     runs = found["DPM"]
-    sentences = [sentence for kind in KINDS for sentence in _hit_findings(runs, kind)]
+    sentences = [sentence for kind in KINDS for sentence in hit_findings(runs, kind)]
     for protocol in ("partition", "scan"):
         place = f"localization/map/{protocol}"
         away = differences(runs, runs, f"{place}/s", f"{place}/without_s")
@@ -124,7 +125,8 @@ def findings(found: RunRows) -> Text:
     return bullets(sentences or [left_out(runs)])
 
 
-def _hit_findings(runs: Sequence[Run], kind: str) -> list[str]:
+def hit_findings(runs: Sequence[Run], kind: str) -> list[str]:
+    """In which cells of one table the frame scores beat marking every frame, and how often they mark every frame."""
     title, sentences = KINDS[kind][1], []
     for measure, label in (("hit", "hit rate"), ("ranked", "ranked by a_s")):
         place = f"localization/{kind}/{measure}"

@@ -13,6 +13,7 @@ from proda_lib.evaluation.grid import Recorded, cell
 from proda_lib.evaluation.layouts import RULES
 from proda_lib.evaluation.report import Table, Text, bullets, compare, differences
 from proda_lib.evaluation.tables import table01
+from proda_lib.models.controls import EncoderOnly
 from proda_lib.training.recipe import NETWORK_NAMES, Recipe
 from proda_lib.training.stages import MODELS
 
@@ -86,4 +87,5 @@ def parameters(recipe: Recipe) -> int:
     """How many numbers the network of a recipe trains."""
     with torch.device("meta"):
         model = MODELS[recipe.model](recipe.model_config(VOCABULARY))
-    return sum(p.numel() for p in model.parameters() if p.requires_grad)
+    trained = model.used() if isinstance(model, EncoderOnly) else [model]
+    return sum(p.numel() for module in trained for p in module.parameters())

@@ -60,10 +60,11 @@ def read_checkpoint(path: Path, recipe_hash: str) -> tuple[dict, dict[str, Tenso
         raise CheckpointError(f"{path}: {error}; expected a checkpoint; delete it to start again") from error
     if state.get("recipe") != recipe_hash:
         raise CheckpointError(f"{path}: recipe: found {state.get('recipe')!r}, expected {recipe_hash!r}")
-    state = {"looked": [state.get("step"), state.get("sums")], **state}  # older ones were written after a look only
     kinds = {"epoch": int, "step": int, "curves": list, "best_score": float, "sums": dict, "looked": list,
-             "trace": dict}  # fmt: skip
+             "trace": dict, "seconds": float}  # fmt: skip
     wrong = [name for name, kind in kinds.items() if type(state.get(name)) is not kind]
+    if "looked" not in wrong and [type(part) for part in state["looked"]] != [int, dict]:
+        wrong.append("looked")
     if wrong or min(state["epoch"], state["step"]) < 0 or state["best_score"] != state["best_score"]:
         found = f"no {', '.join(wrong)}" if wrong else "a number that cannot be"
         raise CheckpointError(f"{path}: state: found {found}; expected a checkpoint; delete it to start again")

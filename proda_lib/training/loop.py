@@ -39,11 +39,13 @@ class Stage:
 
     Attributes:
         name: "pretrain", "posttrain" or "self".
+        epochs: how many. ``lr``: the learning rate at its highest, see :func:`learning_rate`.
         losses: model, batch and progress, from 0 at the stage's first step to 1 at its last → loss terms; their sum is
             minimised.
         trained: modules that train; everything else is frozen and in evaluation mode.
         validate: model → metrics, of which "score" picks the best epoch.
         questions: SAPs (S, C) of each video, if they are not drawn from its labels.
+        curves: the rows of the epochs done, filled by :func:`run_stage`.
     """
 
     name: str
@@ -99,6 +101,7 @@ class Standing:
         best, best_score: weights and score of the best epoch so far.
         sums: loss terms of this process, summed over the steps of this epoch; None before the first.
         looked: the last look: its step, and the sums of all processes then. ``trace``: see :func:`run_stage`.
+        began: when this epoch began; the seconds that earlier processes spent on it count.
         saved: when the last checkpoint was written.
     """
 
@@ -110,6 +113,7 @@ class Standing:
     sums: dict[str, Tensor] | None = None
     looked: tuple[int, dict[str, float]] = (0, {})
     trace: dict[str, list[float]] = field(default_factory=dict)
+    began: float = field(default_factory=time.monotonic)
     saved: float = field(default_factory=time.monotonic)
 
 
@@ -141,20 +145,20 @@ def run_stage(
         at.sums = {name: torch.tensor(value if rank() == 0 else 0.0, device=fabric.device, dtype=torch.double)
                    for name, value in state["sums"].items()} or None  # fmt: skip
         at.trace, at.looked = state["trace"], tuple(state["looked"])
+        at.began -= state["seconds"]
     if rank():  # other dropout than in the first process
         torch.manual_seed(int(np.random.default_rng([recipe.seed, rank(), at.epoch, at.done]).integers(2**31)))
 
     def save() -> None:
         state = {"recipe": recipe_hash, "stage": stage.name, "epoch": at.epoch, "step": at.done, "curves": stage.curves,
                  "best_score": at.best_score, "sums": fetch(stage, at), "looked": at.looked,
-                 "trace": at.trace}  # fmt: skip
+                 "trace": at.trace, "seconds": time.monotonic() - at.began}  # fmt: skip
         if rank() == 0:
             save_checkpoint(checkpoint, state, model, optimizer, at.best)
         at.saved = time.monotonic()
 
     with interrupts() as interrupted:
         while at.epoch < stage.epochs:
-            started = time.monotonic()
             model.eval()
             for module in stage.trained:
                 module.train()
@@ -163,12 +167,14 @@ def run_stage(
             metrics = stage.validate(model)
             means = {name: total / steps for name, total in at.looked[1].items()}
             row = {"stage": stage.name, "epoch": at.epoch + 1, **means, **metrics, "trace": at.trace}
-            stage.curves.append({**row, "seconds": round(time.monotonic() - started, 2)})
+            stage.curves.append({**row, "seconds": round(time.monotonic() - at.began, 2)})
             if metrics["score"] > at.best_score:
                 at.best_score = metrics["score"]
                 at.best = {name: value.detach().clone() for name, value in model.state_dict().items()}
             at = Standing(checkpoint, at.epoch + 1, best=at.best, best_score=at.best_score)
             save()
+            if any_process(interrupted()):  # since the last step
+                raise KeyboardInterrupt
     model.load_state_dict(at.best)
     model.eval()
     return stage.curves

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import itertools
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -20,6 +21,7 @@ from proda_lib.evaluation.parsing import attention_summary, parsing_summary
 from proda_lib.evaluation.prompt_only import class_frequency, frequency_rule_scores, trained_prompt_only_scores
 from proda_lib.evaluation.protocols import PaperProtocol, label_free, paper_protocol, predict, recognition
 from proda_lib.evaluation.robustness import robustness
+from proda_lib.evaluation.scan import two_step_scores
 from proda_lib.evaluation.simple_controls import (
     logistic_scores,
     object_bag,
@@ -89,33 +91,36 @@ def make_fabric(recipe: Recipe, device: str = "cpu", devices: int = 1, num_nodes
 
 def fit_and_score(
     recipe: Recipe, recipe_hash: str, split: Split, folder: Path, device: str, fabric=None
-) -> tuple[Scores, list[dict]]:
+) -> tuple[Scores, list[dict], float]:
     """Train on a fold and score its test videos; the model is saved under ``folder/model``.
 
     ``fabric``: a launched Fabric, for networks.
+
+    Returns:
+        Scores, one row per epoch, and the seconds of these epochs that earlier, interrupted processes spent.
     """
     kept, judged_on = split.train, split.test
     if recipe.select == "validation":
         kept, judged_on = split_validation(split.train, recipe.seed)
         judged_on = evaluation_videos(judged_on, recipe)
-    if recipe.train_share < 1:  # of what is trained on; the videos that pick the epoch are the same for every share
-        kept = first_share(kept, recipe.train_share, recipe.seed)
-        split = dataclasses.replace(split, train=kept)
-    if recipe.model == "prompt_only":
-        return _prompt_only(recipe, split), []
-    if recipe.model == "logistic":
-        return _logistic(split), []
+    # A share is of what is trained on; the videos that pick the epoch are the same for every share.
+    kept = first_share(kept, recipe.train_share, recipe.seed)
+    if recipe.model in ("prompt_only", "logistic"):  # they pick no epoch
+        split = dataclasses.replace(split, train=first_share(split.train, recipe.train_share, recipe.seed))
+        return (_prompt_only(recipe, split) if recipe.model == "prompt_only" else _logistic(split)), [], 0.0
     folder.mkdir(parents=True, exist_ok=True)
     vocabulary, features = split.train[0].vocabulary, split.train[0].features
     visual, slots = 0 if features is None else features.shape[-1], 0
     if recipe.norm == "vgnorm_released" or recipe.batch_loss:  # absent slots count
         slots = max(graph.num_slots for graph in itertools.chain(split.train, split.test))
+    clock = time.monotonic()
     model, curves = train(recipe, recipe_hash, kept, judged_on, visual, slots, folder, fabric,
                           workers=4 if device.startswith("cuda") else 0,
                           after_pretrain=lambda model: save(model, folder / "pretrained", vocabulary))  # fmt: skip
+    earlier = max(0.0, sum(row["seconds"] for row in curves) - (time.monotonic() - clock))
     save(model, folder / "model", vocabulary)
     barrier()
-    return score_folder(folder, recipe, split, fabric.device), curves
+    return score_folder(folder, recipe, split, fabric.device), curves, earlier
 
 
 def save(model: SavedModel, folder: Path, vocabulary: Vocabulary) -> None:
@@ -150,6 +155,7 @@ def score(model: SavedModel, recipe: Recipe, split: Split, device: str) -> Score
                   if (values := getattr(found, answer)) is not None}  # fmt: skip
     video |= averaged(free, paper.a_m)
     length = specification_length(paper.a_m.shape[1], recipe.spec_length)
+    video["self_filled/a_s"] = two_step_scores(paper.a_m, free["self"].a_s, length)
     video["self_iterated/a_s"] = iterated_self(model, split.test, length, recipe.frames, device)
     frames = {name: found.s for name, found in free.items() if name.partition("/")[0] in ("partition", "scan")}
     asked = {}

@@ -142,7 +142,7 @@ def get(recipe: Recipe, device: str = "cpu", devices: int = 1, num_nodes: int = 
     steps nor the learning rate changes with the number of devices.
 
     Raises:
-        DataError: the data set is not installed and there is no committed record either.
+        DataError: the data set is not installed.
     """
     if devices * num_nodes == 1 and (run := find(recipe)):  # of several processes, the first decides, below
         return run
@@ -219,7 +219,7 @@ def flatten(metrics: dict, prefix: str = "") -> dict[str, float]:
 
 
 def commit_record(run: Run) -> Path:
-    """Copy a run's record to the committed results (``make refresh``)."""
+    """Copy a run's record to the committed results."""
     path = results_root() / "runs" / f"{run.name}.json"
     path.parent.mkdir(parents=True, exist_ok=True)
     _write_json(path, run.record)
@@ -230,11 +230,12 @@ def _make(recipe: Recipe, folder: Path, device: str, fabric) -> None:
     started, clock = datetime.now(UTC).isoformat(timespec="seconds"), time.monotonic()
     splits = _splits(recipe)
     recipe_hash = recipe.hash(_version(recipe))
-    scores, curves = [], []
+    scores, curves, earlier = [], [], 0.0
     with reproducible(device):
         for fold, split in enumerate(splits):
-            found, rows = fit_and_score(recipe, recipe_hash, split, folder / f"fold{fold}", device, fabric)
+            found, rows, spent = fit_and_score(recipe, recipe_hash, split, folder / f"fold{fold}", device, fabric)
             scores.append(found)
+            earlier += spent
             curves += [{"fold": fold, **row} for row in rows]
     metrics, kept = summarise(recipe, splits, scores)
     if rank():
@@ -251,7 +252,7 @@ def _make(recipe: Recipe, folder: Path, device: str, fabric) -> None:
         "commit": commit(),
         "hardware": {**hardware(device), "processes": processes()},
         "started": started,
-        "seconds": round(time.monotonic() - clock, 1),
+        "seconds": round(earlier + time.monotonic() - clock, 1),
     }
     if encoder := visual_features(recipe.dataset):
         record["features"] = encoder
