@@ -46,7 +46,8 @@ def parsing_summary(
     Measures: ``w_1``, ``w_2``, ... edge weights of eq. (10), layer by layer; ``node_score`` of the a_s readout;
     ``node_weight``, node score · frame score s; ``gradient_sum`` and ``gradient_norm`` over the channels of
     :func:`~proda_lib.evaluation.token_scores.gradient_times_input`. Those under ``other`` are the control: the same
-    questions, scored by what the model does when *another* action is asked for (:func:`other_actions`). What the prompt contributes is the difference.
+    questions, scored by what the model does when *another* action is asked for (:func:`other_actions`). What the
+    prompt contributes is the difference.
 
     Args:
         frames: N, evenly spread. ``videos``: how many of the first ``graphs`` to use.
