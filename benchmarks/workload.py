@@ -34,7 +34,7 @@ STRETCHES = (4, 6, 10, 12)
 
 
 def config_of(width: int, visual: int = 0) -> ModelConfig:
-    """The paper's model (3 layers of depth 2, T = 10) at width 768 (12 heads), or with 8 heads for a laptop."""
+    """The default model (3 layers of depth 2, T = 10) at width 768 (12 heads), or with 8 heads for a laptop."""
     return ModelConfig(ACTIONS, len(VOCABULARY.objects), len(VOCABULARY.relations), visual, FRAMES, SLOTS, width,
                        heads=12 if width == 768 else 8)  # fmt: skip
 

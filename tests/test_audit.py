@@ -314,12 +314,14 @@ def test_selection_is_paired_by_seed_or_not_run():
 
 
 def test_seed_table_needs_two_seeds():
-    frame = checklist.seed_table({"CAD-120: proda": [run(0, 50.0), run(1, 54.0)]}).frame
-    line = frame.loc["CAD-120: proda: a_t, paper's protocol, both kinds"]
+    frame = checklist.seed_table({"CAD-120: ProDA": [run(0, 50.0), run(1, 54.0)]}).frame
+    line = frame.loc["CAD-120: ProDA: a_t, paper's protocol, both kinds"]
     assert (line["seeds"], line["mean ± sd"].values, str(line["lowest"]), str(line["highest"])) == (
         2, (50.0, 54.0), "50.0", "54.0")  # fmt: skip
     assert "No records" in checklist.seed_table({}).note
-    assert len(checklist.seed_rows((0, 1, 2))["Charades: prompt_only"]) == len(audit.recorded()["seeds"])
+    found = checklist.seed_rows((0, 1, 2))
+    assert len(found["Charades: prompt_only"]) == len(audit.recorded()["seeds"])
+    assert {"SSG-World: ProDA", "CAD-120: ProDA", "CAD-120: ProDA, without relations"} <= set(found)
 
 
 def test_note_quotes_the_papers_numbers():

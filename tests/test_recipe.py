@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -19,12 +20,29 @@ from proda_lib.training.outcome import fit_and_score, make_fabric
 from proda_lib.training.recipe import RELEASED, Recipe, command, make_recipe, parse_settings, read_recipe
 from proda_lib.training.stages import margins, pretrain_losses
 
+ROOT = Path(__file__).parents[1]
 RECIPE = make_recipe("smoke")
 
 
 @pytest.fixture(scope="module")
 def graphs():
     return load_splits("world", 12, 1)[0].train
+
+
+def test_the_page_on_reruns_shows_the_sizes_of_the_recipes():
+    """book/how_to_rerun.md: a row a setting; CAD-120's numbers of videos are those of its records."""
+    page = (ROOT / "book/how_to_rerun.md").read_text().partition(":name: tab-sizes")[2].partition("```")[0]
+    rows = [[cell.strip() for cell in line.strip("|").split("|")] for line in page.splitlines() if "| `" in line][1:]
+    recipes = [make_recipe("reference"), make_recipe("reference", dataset="cad120"), make_recipe("paper")]
+    videos = runs.committed(tables.cad120("reference", (0,))["proda"][0]).record["videos"]
+    assert len(rows) == 15
+    for _, name, *shown, text in rows:
+        name = name.strip("`")
+        expected = [f"{value:,}" for value in (getattr(recipe, name) for recipe in recipes)]
+        if part := {"train_videos": "train", "test_videos": "test"}.get(name):
+            expected[1] = " or ".join(f"{count} a fold" for count in sorted({fold[part] for fold in videos}))
+        assert shown == expected, name
+        assert text == "–" or text == f"{shown[-1]} (appendix D.2)", name
 
 
 def test_each_default_is_the_papers_and_the_preset_sets_them_all():

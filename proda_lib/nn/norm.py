@@ -24,9 +24,10 @@ class VGNorm(nn.Module):
     """F* = γ (F − α μ_g) / σ + β with σ² = Σ_{j,d} (F − α μ_g)² / (M D − 1) per video and frame.
 
     μ in R^N is the mean per frame over videos, nodes and channels; μ_g ← α_m μ_g + (1 − α_m) μ with α_m = 0.9.
-    α, β, γ in R^N start at 1, 0, 1. Absent nodes are in no sum. Eq. (4) is read literally: μ_g, updated
-    first and detached, normalises in training too. The other reading is :class:`VGNormReleased`. 1e-12 is added to the
-    variance, so that a frame whose nodes are all alike gives zeros, not NaN.
+    α, β, γ in R^N start at 1, 0, 1; the text states neither these nor α_m. Absent nodes are in no sum. Eq. (4) is read
+    literally: μ_g, updated first and detached, normalises in training too. The other reading is
+    :class:`VGNormReleased`. 1e-12 is added to the variance, so that a frame whose nodes are all alike gives zeros, not
+    NaN.
 
     Shapes: F (P', D), in at most N frames → same.
     """

@@ -191,7 +191,8 @@ def provenance(controls: Controls) -> Text:
         f"Trained network on Charades: hidden width {network['hidden']}, {network['epochs']} epochs, learning rate "
         f"{network['learning_rate']:g}, {network['batch_rows']} rows a batch, weight decay "
         f"{network['weight_decay']:g}; the last epoch counts, nothing is selected. "
-        f"On the other data sets: {prompt_only.EPOCHS} epochs, learning rate {prompt_only.LEARNING_RATE:g}, "
+        f"On the other data sets: {prompt_only.EPOCHS} epochs, more where these are fewer than "
+        f"{prompt_only.LEAST_STEPS} steps, learning rate {prompt_only.LEARNING_RATE:g}, "
         f"{prompt_only.BATCH_ROWS} rows a batch.",
         f"Made in {record['seconds']:.0f} s on {hardware['cpu']}, processes: {hardware['processes']}, threads of each: "
         f"{hardware['threads of each']}; commit {record['commit'] or '–'}.",

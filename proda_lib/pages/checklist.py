@@ -33,9 +33,9 @@ MEASURES: dict[str, Key] = {
 def seed_rows(seeds: Sequence[int]) -> RunRows:
     """Committed records of more than one seed by (data set, model), those of the Charades audit with them."""
     found: RunRows = {}
-    for dataset, table in (("world", tables.table03), ("cad120", tables.cad120)):
+    for dataset, table, proda in (("world", tables.table03, "DPM"), ("cad120", tables.cad120, "proda")):
         for name, group in report.committed_runs(table("reference", seeds, dataset)).items():
-            found[f"{DATASETS[dataset]}: {name}"] = group
+            found[f"{DATASETS[dataset]}: {name.replace(proda, 'ProDA')}"] = group  # each table has a name of its own
     record = audit.recorded()
     found["Charades: prompt_only"] = [Run({"metrics": metrics}, None) for metrics in record["metrics"]]
     return {name: group for name, group in found.items() if len(group) > 1}

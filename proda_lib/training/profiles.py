@@ -5,8 +5,8 @@ profile   meant for                        command
 ========= ================================ ==================================================================
 smoke     tests, seconds                   ``proda train --dataset world --profile smoke``
 quick     a newcomer on 2 cores, minutes   ``proda train --dataset world --profile quick``
-reference what the book shows              ``proda train --dataset world --profile reference --device cuda``
-paper     the paper's sizes, one GPU       ``proda train --dataset action_genome --profile paper --device cuda``
+reference what the book shows              ``proda train --dataset world --profile reference``
+paper     the defaults of Recipe, one GPU  ``proda train --dataset action_genome --profile paper --device cuda``
 ========= ================================ ==================================================================
 """
 
@@ -32,7 +32,7 @@ PROFILES: dict[str, dict] = {
     "paper": {},
 }  # fmt: skip
 
-#: CAD-120 is small (75 to 95 training videos, or some 400 clips, a fold): more epochs, smaller batches.
+#: CAD-120 is small (75 training videos, or some 400 clips, a fold): more epochs.
 _CAD120: dict[str, dict] = {
     "smoke": {"frames": 4},
     "quick": {"frames": 8, "pretrain_epochs": 6, "posttrain_epochs": 2},

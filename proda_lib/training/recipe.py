@@ -29,7 +29,11 @@ PRESETS: dict[str, dict] = {"paper": {}, "released": RELEASED}
 
 @dataclass(frozen=True)
 class Recipe:
-    """Settings of one run. The defaults are the paper's.
+    """Settings of one run. The defaults are the paper's where its text states them.
+
+    It states 16 frames and the epochs and learning rates of both stages (appendix D.2), and K = 16 (appendix C). It has
+    no values for sizes of the network (width, heads, layers, depth, T), dropout, margins, batches, optimiser, weight
+    decay, clipping and warm-up: these defaults are the released code's or a choice of ours.
 
     Attributes:
         profile: where the sizes come from; kept for the reader, the sizes themselves are below.
