@@ -84,6 +84,43 @@ def test_killed_run_resumes_to_the_same_weights(store, monkeypatch, how, stage):
     assert same(resumed_weights, weights(whole)) and timeless(resumed.curves) == timeless(whole.curves)
 
 
+@pytest.mark.parametrize("how, times", [(signal.SIGTERM, 1), (signal.SIGINT, 2)])
+def test_a_signal_to_all_processes_leaves_a_checkpoint(store, tmp_path, how, times):
+    """Ctrl-C and a scheduler's SIGTERM reach the workers of the loader too. A second one ends everything at once."""
+    began = tmp_path / "began"
+    script = textwrap.dedent(f"""
+        import multiprocessing, pathlib, time
+        from proda_lib.training import loop, outcome, runs
+        from proda_lib.training.recipe import make_recipe
+        train, step = outcome.train, loop.learning_rate
+        outcome.train = lambda *given, **named: train(*given, **{{**named, "workers": 2}})
+
+        def slow(*given):
+            time.sleep({0.2 if times == 1 else 1.0})
+            pathlib.Path({str(began)!r}).write_text(str(len(multiprocessing.active_children())))
+            return step(*given)
+
+        loop.learning_rate = slow
+        runs.get(make_recipe("smoke", **{TINY}))
+    """)
+    process = subprocess.Popen([sys.executable, "-c", script], start_new_session=True, text=True,
+                               stderr=subprocess.PIPE)  # fmt: skip
+    while not began.exists():
+        assert process.poll() is None, process.stderr.read()
+        time.sleep(0.05)
+    for _ in range(times):
+        os.killpg(process.pid, how)
+        time.sleep(0.2)
+    said = process.communicate(timeout=60)[1]
+    recipe = make_recipe("smoke", **TINY)
+    checkpoint = store / runs.run_name(recipe) / "fold0" / "pretrain.safetensors"
+    assert process.returncode and "KeyboardInterrupt" in said and "killed by signal" not in said
+    assert began.read_text() == "2", "so many workers were asked for"
+    assert checkpoint.exists() == (times == 1)
+    if times == 1:
+        assert read_checkpoint(checkpoint, recipe.hash("world-" + version()))[0]["step"] > 0
+
+
 def timeless(curves: list[dict]) -> list[dict]:
     return [{name: value for name, value in row.items() if name != "seconds"} for row in curves]
 
