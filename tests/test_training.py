@@ -426,6 +426,19 @@ def test_videos_without_labels_can_pick_no_epoch(tmp_path, monkeypatch, model):
         fit_and_score(recipe, "", Split(train, train), tmp_path, "cpu", make_fabric(recipe))
 
 
+def test_the_setting_of_cublas_is_made_on_import_and_a_users_own_is_kept(monkeypatch):
+    """A notebook may use the GPU before it trains, and cuBLAS would not look again."""
+    code, name = "import os, proda_lib; print(os.environ['CUBLAS_WORKSPACE_CONFIG'])", "CUBLAS_WORKSPACE_CONFIG"
+    for own, expected in (({}, ":4096:8"), ({name: ":16:8"}, ":16:8")):
+        monkeypatch.delenv(name, raising=False)
+        environment = {**os.environ, **own}
+        assert subprocess.check_output([sys.executable, "-c", code], env=environment, text=True).strip() == expected
+    monkeypatch.setenv(name, ":16:8")
+    with runs.reproducible("cpu"):
+        assert torch.are_deterministic_algorithms_enabled() and os.environ[name] == ":16:8"
+    assert not torch.are_deterministic_algorithms_enabled() and os.environ[name] == ":16:8"
+
+
 def test_paths_stay_inside(store):
     run = runs.get(make_recipe("smoke", **TINY, model="logistic"))
     text = (run.folder / "record.json").read_text()
