@@ -296,6 +296,16 @@ def test_the_trace_of_an_epoch_averages_to_its_mean(store, monkeypatch):
             assert np.average(trace[name], weights=np.diff(ends, prepend=0)) == pytest.approx(row[name])
 
 
+def test_the_terms_of_all_processes_are_fetched_at_once(tmp_path, monkeypatch):
+    """One message and one wait, whatever the number of terms, and the same sums to the last bit."""
+    sent = []
+    monkeypatch.setattr(loop, "all_sum", lambda x: sent.append(x) or 2 * x)
+    terms = {name: torch.tensor(value, dtype=torch.double) for name, value in (("a_s", 1 / 3), ("dis", 1e-17))}
+    stage, at = loop.Stage("pretrain", 1, 0.0, [], None, None), loop.Standing(tmp_path / "c", sums=terms)
+    assert loop.fetch(stage, at) == {"a_s": 2 / 3, "dis": 2e-17} and len(sent) == 1
+    assert loop.fetch(stage, loop.Standing(tmp_path / "c")) == {} and len(sent) == 1
+
+
 def test_validation_split_is_by_video():
     graphs = load_splits("world", 30, 1)[0].train
     kept, held = data.split_validation(graphs, seed=3)

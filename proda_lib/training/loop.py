@@ -231,7 +231,8 @@ def fetch(stage: Stage, at: Standing) -> dict[str, float]:
     Raises:
         TrainingError: a sum is not finite.
     """
-    totals = {name: all_sum(total).item() for name, total in (at.sums or {}).items()}
+    sums = at.sums or {}
+    totals = dict(zip(sums, all_sum(torch.stack(list(sums.values()))).tolist(), strict=True)) if sums else {}
     if bad := [name for name, total in totals.items() if not math.isfinite(total)]:
         raise TrainingError(f"{stage.name}, epoch {at.epoch + 1}, step {at.done}: loss terms {', '.join(bad)}: found "
                             f"not finite, expected finite; last good checkpoint: {at.checkpoint.name}")  # fmt: skip
