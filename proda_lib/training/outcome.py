@@ -58,6 +58,11 @@ class Scores:
     parsing: dict = field(default_factory=dict)
 
 
+def loader_workers(device: str) -> int:
+    """How many processes make the batches of a run: on a GPU, one would make it wait."""
+    return 4 if device.startswith("cuda") else 0
+
+
 def make_fabric(recipe: Recipe, device: str = "cpu", devices: int = 1, num_nodes: int = 1):
     """A launched ``lightning_fabric.Fabric``; with several devices, one process for each.
 
@@ -65,7 +70,8 @@ def make_fabric(recipe: Recipe, device: str = "cpu", devices: int = 1, num_nodes
         device: "cpu", "cuda", or one of several, as "cuda:1".
 
     Raises:
-        RecipeError: ``device`` has a number that is none, or there are several devices.
+        RecipeError: ``device`` has a number that is none, or there are several devices; ``devices`` or ``num_nodes``
+            is below 1; or there are not so many CUDA devices.
     """
     from lightning_fabric import Fabric  # takes seconds to import, so only where training starts
     from lightning_fabric.plugins import DoublePrecision
@@ -115,7 +121,7 @@ def fit_and_score(
         slots = max(graph.num_slots for graph in itertools.chain(split.train, split.test))
     clock = time.monotonic()
     model, curves = train(recipe, recipe_hash, kept, judged_on, visual, slots, folder, fabric,
-                          workers=4 if device.startswith("cuda") else 0,
+                          workers=loader_workers(device),
                           after_pretrain=lambda model: save(model, folder / "pretrained", vocabulary))  # fmt: skip
     earlier = max(0.0, sum(row["seconds"] for row in curves) - (time.monotonic() - clock))
     save(model, folder / "model", vocabulary)
