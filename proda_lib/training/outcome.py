@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
+import torch
 
 from proda_lib.datasets.registry import Split
 from proda_lib.distributed import barrier, first_decides, rank
@@ -86,6 +87,13 @@ def make_fabric(recipe: Recipe, device: str = "cpu", devices: int = 1, num_nodes
     if index and (devices * num_nodes > 1 or not index.isdecimal()):
         found = f"{device!r} for {devices} devices on {num_nodes} machines"
         raise RecipeError(f"device: found {found}, expected {kind!r}, or {kind + ':0'!r} and so on for one device")
+    for name, count in (("devices", devices), ("num_nodes", num_nodes)):
+        if count < 1:
+            raise RecipeError(f"{name}: found {count}, expected at least 1")
+    wanted, there = int(index) + 1 if index else devices, torch.cuda.device_count() if kind == "cuda" else None
+    if there is not None and there < wanted:
+        raise RecipeError(f"device: found {device!r} with {devices} devices a machine, expected at most the {there} "
+                          "CUDA devices of this one")  # fmt: skip
     precision = {"plugins": [Double()]} if recipe.precision == "64-true" else {"precision": recipe.precision}
     fabric = Fabric(accelerator=kind, devices=[int(index)] if index and kind != "cpu" else devices,
                     num_nodes=num_nodes, strategy="ddp" if devices * num_nodes > 1 else "auto",
