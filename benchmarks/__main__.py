@@ -21,7 +21,7 @@ from rich.console import Console
 from rich.table import Table
 
 from benchmarks.cases import FULL, NAMES, QUICK, QUICK_NAMES, SCANS, STEPS, WIDTHS, Row, scan_rows, step_rows
-from benchmarks.curves import TIMED, curve_config, curves, rooflines
+from benchmarks.curves import TIMED, curve_config, curves, rooflines, timed_again
 from benchmarks.measure import describe, has_bf16, matmul_rate
 from benchmarks.others import OTHERS, other_rows
 from benchmarks.store import STORE
@@ -81,16 +81,19 @@ def choose(pattern: str, quick: bool) -> set[str]:
 def merged(old: dict, new: dict) -> dict:
     """The file ``old`` with what ``new`` has in place of its own; rows, roofline and curves note their new commit.
 
+    The points of a roofline that is not measured again take the seconds of the rows that are.
+
     Raises:
         SystemExit: ``old`` is of another machine or other versions.
     """
-    same = ("cpu", "cores", "threads", "python", "torch", "device")
-    if found := [key for key in same if old["machine"][key] != new["machine"][key]]:
+    same = ("cpu", "gpu", "cores", "threads", "python", "torch", "device")
+    if found := [key for key in same if old["machine"].get(key) != new["machine"].get(key)]:
         raise SystemExit(f"--json: the file is of another machine ({', '.join(found)} differ); name another file")
     commit = {"commit": new["machine"]["commit"]}
     fresh = {key: [{**entry, **commit} for entry in new[key]] for key in ("rows", "roofline", "curves")}
     rows = {row["name"]: row for row in (*old["rows"], *fresh["rows"])}
-    return {**old, "rows": list(rows.values()), **{key: fresh[key] for key in ("roofline", "curves") if fresh[key]}}
+    points = fresh["roofline"] or [timed_again(point, fresh["rows"]) for point in old["roofline"]]
+    return {**old, "rows": list(rows.values()), "roofline": points, "curves": fresh["curves"] or old["curves"]}
 
 
 def main() -> None:

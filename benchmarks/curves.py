@@ -86,6 +86,16 @@ def rooflines(width: int, rows: Sequence[Row], device: str = "cpu", config: Mode
     return found
 
 
+def timed_again(point: dict, rows: Sequence[dict]) -> dict:
+    """A point of a roofline with the seconds, and the commit, of the row that it takes them from, if that is there."""
+    kind, _, width = point["name"].partition("@")
+    rows = {row["name"]: row for row in rows}
+    for name, kinds in TIMED.items():
+        if kind in kinds and (row := rows.get(f"{name}@{width}")):
+            return {**point, "seconds": row[kinds[kind]], "commit": row["commit"]}
+    return point
+
+
 def curve_config(width: int = 256) -> ModelConfig:
     """The model of :data:`AXES`: that of the table, with room for the most frames."""
     return dataclasses.replace(config_of(width), frames=max(AXES["frames"]))

@@ -7,7 +7,9 @@ UAP in two passes, the video encoder run again for every (video, specification) 
 
 :class:`FairProDA` keeps the dense layout and the equations as they are, but avoids what a careful author would:
 the encoder runs once per video, both branches go through the VGPNN as one batch, attention calls
-``scaled_dot_product_attention`` itself, and prompts are one matrix product per row.
+``scaled_dot_product_attention`` itself, and prompts are one matrix product per row. It is timed on videos padded to the
+paper's M slots and, in the rows "trimmed", to the slots and edges that the largest video of the batch has
+(:meth:`benchmarks.workload.Workload.trimmed`).
 
 What could make the numbers differ, and does not: VGNorm's mean in training is over *both* branches, since the library
 has them in one batch. So the two passes of the reference go layer by layer: each does its own link, message and

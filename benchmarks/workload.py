@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -83,9 +84,23 @@ def make_video(
     )
 
 
+def trim(graph: SceneGraph) -> SceneGraph:
+    """The video without the slots and edges that no frame has."""
+    kept, edges = np.flatnonzero(graph.present.any(0)), graph.edge_present.any(0)
+    return dataclasses.replace(
+        graph, classes=graph.classes[kept], boxes=graph.boxes[:, kept], present=graph.present[:, kept],
+        edges=np.searchsorted(kept, graph.edges[:, edges]), relations=graph.relations[:, edges],
+        features=None if graph.features is None else graph.features[:, kept],
+        carriers=None if graph.carriers is None else graph.carriers[:, edges],
+    )  # fmt: skip
+
+
 @dataclass(frozen=True, eq=False)
 class Workload:
-    """One batch, for the library (``rows``) and for the yardsticks (``dense``), and the videos it is made of."""
+    """One batch, for the library (``rows``) and for the yardsticks (``dense``), and the videos it is made of.
+
+    ``dense`` has the slots and edges that a data set allows, as the paper's M has it; :meth:`trimmed` has fewer.
+    """
 
     graphs: list[SceneGraph]
     rows: Rows
@@ -106,6 +121,12 @@ class Workload:
         row_video = tuple(np.repeat(np.arange(videos), specifications).tolist())
         rows = Rows(collate(graphs), torch.from_numpy(np.concatenate(saps)), row_video)
         return cls(graphs, rows.to(device), DenseBatch.of(graphs, slots).to(device))
+
+    def trimmed(self) -> Workload:
+        """The same batch, its dense side padded to the slots and edges that its largest video really has."""
+        graphs = [trim(graph) for graph in self.graphs]
+        dense = DenseBatch.of(graphs, max(graph.num_slots for graph in graphs))
+        return dataclasses.replace(self, dense=dense.to(self.rows.sap.device))
 
 
 class TrainStep:

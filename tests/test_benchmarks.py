@@ -31,6 +31,7 @@ from benchmarks.workload import (
     scan_library,
     scan_reference,
     scan_two_step,
+    trim,
 )
 from proda_lib.batch import collate
 from proda_lib.models.proda import ProDA
@@ -215,6 +216,18 @@ def test_a_benchmark_step_lowers_the_loss_as_the_librarys_does(kind):
     assert curves[0][-1] < curves[0][0]
 
 
+@KINDS
+def test_a_trimmed_batch_has_the_same_losses(kind):
+    torch.manual_seed(0)
+    model = ProDA(dataclasses.replace(config_of(16), heads=2, layers=1, depth=1, dropout=0.0)).double()
+    work = Workload.make("sparse", videos=2, specifications=2).trimmed()
+    assert work.dense.mask.shape == (2, 16, 5) and work.dense.edges.shape == (2, 2, 8)
+    rows = dataclasses.replace(work.rows, batch=double(work.rows.batch))
+    work = dataclasses.replace(work, rows=rows, dense=work.dense.to(torch.float64))
+    yardstick = TrainStep(kind.from_library(model))
+    same(yardstick.losses(work), TrainStep(model).losses(work), 1e-9)
+
+
 def test_all_scans_give_the_same_answers():
     torch.manual_seed(0)
     config = dataclasses.replace(config_of(16), heads=2, layers=1, depth=1)
@@ -260,13 +273,7 @@ def test_counted_operations_are_those_of_the_fair_yardstick(prompt, visual):
 def test_absent_nodes_are_not_counted():
     config = config_of(64)
     sparse, dense = (make_video(0, density) for density in ("sparse", "dense"))
-    kept = np.flatnonzero(sparse.present.any(0))
-    place = np.searchsorted(kept, sparse.edges)
-    edges = sparse.edge_present.any(0)
-    small = dataclasses.replace(
-        sparse, classes=sparse.classes[kept], boxes=sparse.boxes[:, kept], present=sparse.present[:, kept],
-        edges=place[:, edges], relations=sparse.relations[:, edges],
-    )  # fmt: skip
+    small = trim(sparse)
     assert training_flops(config, [small], 4) == training_flops(config, [sparse], 4)
     assert training_flops(config, [sparse, small], 4) == 2 * training_flops(config, [small], 4)
     assert training_flops(config, [sparse], 4) < 0.35 * training_flops(config, [dense], 4)
@@ -362,6 +369,7 @@ def test_quick_has_both_yardsticks():
     compared = ("train_step_sparse", "train_step_dense", "peak_memory", "scan", "matmul_fraction")
     assert {f"{name}@d{width}" for name in compared for width in cases.WIDTHS} <= quick
     assert {"train_step_sparse_fair@d256", "train_step_dense_fair@d256", "scan_fair@d256"} <= quick
+    assert not [name for name in quick if "trimmed" in name], "it would take more than three minutes"
     said = command.left_out()
     assert "train_step_sparse_fair@d768, " in said and "train_step_recompute, " in said and "scan@" not in said
 

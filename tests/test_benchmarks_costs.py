@@ -171,15 +171,20 @@ def test_what_is_asked_for():
 def test_rows_that_were_not_asked_for_stay_in_the_file():
     machine = {"cpu": "x", "cores": 2, "threads": 2, "python": "3", "torch": "2", "device": "cpu", "commit": "aaa"}
     old = {"machine": machine, "rows": [{"name": "a", "ours": 1}, {"name": "b", "ours": 2}],
-           "roofline": [{"seconds": 1}], "curves": [{"value": 2}]}  # fmt: skip
+           "roofline": [{"name": f"{kind}@d256", "seconds": 1} for kind in ("ours", "fair")],
+           "curves": [{"value": 2}]}  # fmt: skip
     new = {"machine": {**machine, "commit": "bbb"}, "rows": [{"name": "b", "ours": 3}], "roofline": [{"seconds": 4}],
            "curves": []}  # fmt: skip
     found = command.merged(old, new)
     assert found["rows"] == [{"name": "a", "ours": 1}, {"name": "b", "ours": 3, "commit": "bbb"}]
     assert found["roofline"] == [{"seconds": 4, "commit": "bbb"}]
     assert (found["machine"], found["curves"]) == (machine, [{"value": 2}])
-    with pytest.raises(SystemExit, match="torch"):
-        command.merged(old, {**new, "machine": {**machine, "torch": "3"}})
+    for other in ({"torch": "3"}, {"gpu": "another"}):
+        with pytest.raises(SystemExit, match=f"another machine .{next(iter(other))} differ"):
+            command.merged(old, {**new, "machine": {**machine, **other}})
+    rows = [{"name": "train_step_sparse_fair@d256", "reference": 5, "ours": 6}]
+    found = command.merged(old, {**new, "rows": rows, "roofline": []})["roofline"]
+    assert found == [old["roofline"][0], {"name": "fair@d256", "seconds": 5, "commit": "bbb"}]
 
 
 def test_the_store_is_measured_at_any_size():

@@ -161,6 +161,7 @@ def test_shares_of_a_part_together_are_the_part_of_one_process(monkeypatch, size
 ])  # fmt: skip
 def test_the_device_that_was_asked_for(monkeypatch, device, devices, asked):
     made = []
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 4)
     monkeypatch.setattr("lightning_fabric.Fabric", lambda **given: made.append(given) or MagicMock())
     make_fabric(make_recipe("smoke"), device, devices)
     assert (made[0]["accelerator"], made[0]["devices"]) == asked
@@ -170,6 +171,19 @@ def test_the_device_that_was_asked_for(monkeypatch, device, devices, asked):
 def test_a_device_that_cannot_be_is_refused(device, devices):
     with pytest.raises(RecipeError, match=f"device: found '{device}' for {devices} devices on 1 machines, expected"):
         make_fabric(make_recipe("smoke"), device, devices)
+
+
+@pytest.mark.parametrize("device, devices, num_nodes, expected", [
+    ("cpu", 0, 1, "devices: found 0, expected at least 1"), ("cpu", -1, -1, "devices: found -1, expected at least 1"),
+    ("cpu", 1, 0, "num_nodes: found 0, expected at least 1"),
+    ("cuda", 3, 1, "device: found 'cuda' with 3 devices a machine, expected at most the 2 CUDA devices of this one"),
+    ("cuda:2", 1, 1, "device: found 'cuda:2' with 1 devices a machine, expected at most the 2 CUDA devices"),
+])  # fmt: skip
+def test_so_many_devices_as_cannot_be_are_refused(tmp_path, monkeypatch, device, devices, num_nodes, expected):
+    monkeypatch.setenv("PRODA_RUNS", str(tmp_path))
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    with pytest.raises(RecipeError, match=expected):
+        runs.get(make_recipe("smoke"), device, devices, num_nodes)
 
 
 @pytest.mark.parametrize("precision, kind", [("32-true", torch.float32), ("64-true", torch.float64)])

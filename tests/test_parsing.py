@@ -137,6 +137,23 @@ def test_summaries_are_plain_and_untrained_models_are_near_the_base_rate(summari
     assert set(proda["edges"]) - {"base_rate"} == measures == set(proda["other"]["edges"])
 
 
+@pytest.mark.parametrize("summary, kind", [(parsing.parsing_summary, ProDA), (parsing.attention_summary, EncoderOnly)])
+def test_each_process_counts_its_part(summaries, monkeypatch, summary, kind):
+    """As two processes would, one video in a batch; what a part is asked for is as picklable as a message must be."""
+    proda, graphs, *_ = summaries
+    torch.manual_seed(0)
+    model, asked = kind(proda.config), []
+    monkeypatch.setattr(parsing, "VIDEOS_AT_ONCE", 1)
+    whole = summary(model, graphs, 8, videos=3)
+
+    def halves(known, count):
+        asked.extend([known[:1], known[1:]])
+        return [pickle.loads(pickle.dumps(count(part))) for part in asked]
+
+    monkeypatch.setattr(parsing, "each_its_part", halves)
+    assert summary(model, graphs, 8, videos=3) == whole and [len(part) for part in asked] == [1, 2]
+
+
 def test_graphs_without_carriers_are_refused(summaries):
     with pytest.raises(DataError, match="carriers"):
         parsing.parsing_summary(summaries[0], [dataclasses.replace(make_graphs()[0], carriers=None)], FRAMES)

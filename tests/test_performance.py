@@ -118,6 +118,15 @@ def test_several_machines_stand_beside_each_other(results):
     assert goals == [3.5, 1.25, 1.5]
 
 
+def test_an_axis_without_points_says_so(results):
+    write(results)
+    (record,) = performance.records()
+    panels = dict(zip(pictures.AXES, pictures.cost_curves([record]).axes, strict=False))
+    said = {axis: [text.get_text() for text in panel.texts] for axis, panel in panels.items()}
+    assert said == {axis: [] if axis == "frames" else ["not measured"] for axis in pictures.AXES}
+    assert panels["frames"].get_ylim()[0] > 0.5, "empty panels do not stretch the others"
+
+
 def test_a_broken_record_is_named(results):
     (results / "odd.json").write_text('{"machine": {"device": "cpu"}, "rows": []}')
     with pytest.raises(DataError, match="odd.json"):

@@ -15,10 +15,12 @@ from proda_lib.evaluation.protocols import evaluation_rows
 from proda_lib.models.config import ModelConfig
 from proda_lib.models.proda import ProDA
 from proda_lib.pages import paper_and_code
-from proda_lib.training import data, runs
+from proda_lib.specification import branch_targets
+from proda_lib.training import data, runs, stages
+from proda_lib.training.loop import make_optimizer
 from proda_lib.training.outcome import fit_and_score, make_fabric
 from proda_lib.training.recipe import RELEASED, Recipe, command, make_recipe, parse_settings, read_recipe
-from proda_lib.training.stages import margins, pretrain_losses
+from proda_lib.training.stages import balance, margins, pretrain_losses, train
 
 ROOT = Path(__file__).parents[1]
 RECIPE = make_recipe("smoke")
@@ -155,7 +157,9 @@ def test_long_videos(graphs):
 def test_falling_margins():
     falling = dataclasses.replace(RECIPE, falling_margins=True, margin_dis=0.5)
     assert margins(falling, 0.0) == (0.7, 0.7) and margins(falling, 1.0) == pytest.approx((0.2, 0.2))
-    assert margins(RECIPE, 0.0) == margins(RECIPE, 1.0) == (0.2, 0.2)
+    assert margins(falling, 0.5) == pytest.approx((0.45, 0.45))
+    own = dataclasses.replace(RECIPE, margin_dis=0.1, margin_rec=0.3)
+    assert margins(own, 0.0) == margins(own, 1.0) == (0.1, 0.3)
 
 
 def terms(graphs, **changes) -> dict[str, torch.Tensor]:
@@ -173,6 +177,58 @@ def test_a_setting_of_the_loss_moves_its_own_terms_only(graphs, name, value, mov
     before, after = terms(graphs), terms(graphs, **{name: value})
     assert before.keys() == after.keys()
     assert {term for term in before if before[term] != after[term]} == moved
+
+
+def test_balance_is_the_ratio_of_the_last_layers_gradients(graphs):
+    """∂L/∂W of the mean cross-entropy by hand: (σ(logits) − labels)ᵀ · input / number of logits."""
+    recipe = dataclasses.replace(RECIPE, dropout=0.0)
+    torch.manual_seed(0)
+    model = ProDA(recipe.model_config(graphs[0].vocabulary)).train()
+    rows = next(iter(data.epoch_loader(graphs, recipe, 0)[0]))
+    out, norms, targets = model(rows.batch, rows.sap, rows.row_video), [], []
+    for answer, asked in ((out.a_s, rows.sap), (out.a_u, ~rows.sap)):
+        targets.append(branch_targets(rows.labels, asked).float())
+        norms.append(((answer.logits.sigmoid() - targets[-1]).T @ answer.feature / targets[-1].numel()).norm().item())
+    assert 1.1 < norms[0] / norms[1] < 10, "not 1, so that the inverted ratio is another; not limited"
+    assert balance(out, *targets, model).item() == pytest.approx(norms[0] / norms[1], rel=1e-4)
+    assert balance(out, torch.full_like(targets[0], 0.5), out.a_u.logits.sigmoid().detach(), model) == 10
+
+
+@pytest.mark.parametrize("preset", ["paper", "released"])
+def test_a_step_in_mixed_precision(graphs, preset):
+    """Through Fabric, which in this precision refuses gradients that it was not asked for."""
+    recipe = make_recipe("smoke", preset, precision="bf16-mixed", balance_u=True)
+    model = ProDA(recipe.model_config(graphs[0].vocabulary))
+    fabric = make_fabric(recipe)
+    trained = [module for name, module in model.named_children() if name != "readout_m"]
+    wrapped, optimizer = fabric.setup(model, make_optimizer(trained, 1e-3, 0.0))
+    rows = next(iter(data.epoch_loader(data.trainable(graphs, recipe), recipe, 0)[0]))
+    before = {name: value.clone() for name, value in model.state_dict().items()}
+    found = pretrain_losses(wrapped, rows, 0.0, recipe=recipe, inner=model)
+    assert torch.stack(list(found.values())).isfinite().all()
+    fabric.backward(torch.stack(list(found.values())).sum())
+    optimizer.step()
+    after = model.state_dict()
+    assert after["readout_u.classifier.weight"].isfinite().all()
+    for name in ("encoder", "vgpnn", "readout_s.classifier", "readout_u.classifier"):
+        assert any(not torch.equal(before[key], after[key]) for key in after if key.startswith(name)), name
+
+
+@pytest.mark.parametrize("head_m", ["keep", "reinit"])
+def test_reinit_trains_another_head_in_the_second_stage(graphs, tmp_path, monkeypatch, head_m):
+    """Stage 1 does not train the head, so what the second stage starts from tells the two settings apart."""
+    heads = {}
+
+    def noted(stage, model, **given):
+        heads[stage.name] = model.readout_m, model.readout_m.classifier.weight.clone(), list(stage.trained)
+        return []
+
+    monkeypatch.setattr(stages, "run_stage", noted)
+    recipe = dataclasses.replace(RECIPE, head_m=head_m)
+    train(recipe, "", graphs, graphs, 0, 0, tmp_path, make_fabric(recipe))
+    (old, before, _), (new, after, trained) = heads["pretrain"], heads["posttrain"]
+    assert (new is old) == torch.equal(before, after) == (head_m == "keep")
+    assert any(module is new for module in trained) and (new is old or not any(m is old for m in trained))
 
 
 @pytest.mark.parametrize("changes", [{"norm": "vgnorm_released"}, {"batch_loss": True}])

@@ -1,7 +1,6 @@
 """The grid on SLURM: the profile submits a run to a stand-in for ``sbatch`` that executes it on this machine."""
 
 import os
-import shlex
 import subprocess
 import sys
 from pathlib import Path
@@ -41,24 +40,39 @@ os.execvp(command[0], command)
 """
 
 
-def test_a_run_goes_through_sbatch(tmp_path):
-    commands, state, store = (tmp_path / name for name in ("bin", "state", "runs"))
-    for folder in (commands, state, store):
-        folder.mkdir()
-    scripts = {"sbatch": SBATCH, "sacct": SACCT, "squeue": SACCT, "srun": SRUN}
+#: Notes what it was asked for, and refuses.
+REFUSING = SBATCH.partition("wrapped =")[0] + "sys.exit('no such partition')\n"
+
+
+def submit(folder: Path, sbatch: str, *config: str) -> tuple[subprocess.CompletedProcess, Path, str]:
+    """Ask for one smoke run on SLURM: what snakemake said, the run's record, and how ``sbatch`` was called."""
+    commands, state, store = (folder / name for name in ("bin", "state", "runs"))
+    for place in (commands, state, store):
+        place.mkdir()
+    scripts = {"sbatch": sbatch, "sacct": SACCT, "squeue": SACCT, "srun": SRUN}
     scripts |= dict.fromkeys(("scancel", "sinfo", "scontrol", "sshare", "sacctmgr"), "#!/bin/sh\nexit 0\n")
     for name, text in scripts.items():
         (commands / name).write_text(text.format(python=sys.executable))
         (commands / name).chmod(0o755)
-    name = runs.run_name(tables.table03("smoke", (0,))["SimplePrompt"][0])
-    record = store / name / "record.json"
+    record = store / runs.run_name(tables.table03("smoke", (0,))["SimplePrompt"][0]) / "record.json"
     environment = {**os.environ, "STANDIN_STATE": str(state), "PRODA_RUNS": str(store), "PRODA_ROOT": str(ROOT),
                    "PATH": f"{commands}:{os.environ['PATH']}"}  # fmt: skip
-    call = f"{sys.executable} -m snakemake --profile workflow/profiles/slurm --seconds-between-status-checks 2 " \
-           f"--slurm-init-seconds-before-status-checks 2 --config profile=smoke -- {record}"  # fmt: skip
+    call = [sys.executable, "-m", "snakemake", "--profile", "workflow/profiles/slurm",
+            "--seconds-between-status-checks", "2", "--slurm-init-seconds-before-status-checks", "2",
+            "--config", "profile=smoke", *config, "--", str(record)]  # fmt: skip
     options = {"cwd": ROOT, "env": environment, "capture_output": True, "text": True, "timeout": 300}
-    done = subprocess.run(shlex.split(call), check=False, **options)
+    done = subprocess.run(call, check=False, **options)
+    return done, record, (state / "calls").read_text()
+
+
+def test_a_run_goes_through_sbatch(tmp_path):
+    done, record, submitted = submit(tmp_path, SBATCH)
     assert done.returncode == 0, done.stderr[-2000:]
-    assert record.exists() and runs._read(record)["name"] == name
-    submitted = (state / "calls").read_text()
+    assert record.exists() and runs._read(record)["name"] == record.parent.name
     assert "--mem 6000" in submitted and "-t 240" in submitted and "-p main" in submitted
+    assert "--cpus-per-task=1" in submitted and "--gpus" not in submitted
+
+
+def test_on_a_gpu_a_run_asks_for_one_and_for_the_cores_of_its_loader(tmp_path):
+    submitted = submit(tmp_path, REFUSING, "device=cuda")[2]
+    assert "--gpus=1" in submitted and "--cpus-per-task=5" in submitted and "--mem 6000" in submitted

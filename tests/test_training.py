@@ -84,6 +84,43 @@ def test_killed_run_resumes_to_the_same_weights(store, monkeypatch, how, stage):
     assert same(resumed_weights, weights(whole)) and timeless(resumed.curves) == timeless(whole.curves)
 
 
+@pytest.mark.parametrize("how, times", [(signal.SIGTERM, 1), (signal.SIGINT, 2)])
+def test_a_signal_to_all_processes_leaves_a_checkpoint(store, tmp_path, how, times):
+    """Ctrl-C and a scheduler's SIGTERM reach the workers of the loader too. A second one ends everything at once."""
+    began = tmp_path / "began"
+    script = textwrap.dedent(f"""
+        import multiprocessing, pathlib, time
+        from proda_lib.training import loop, outcome, runs
+        from proda_lib.training.recipe import make_recipe
+        train, step = outcome.train, loop.learning_rate
+        outcome.train = lambda *given, **named: train(*given, **{{**named, "workers": 2}})
+
+        def slow(*given):
+            time.sleep({0.2 if times == 1 else 1.0})
+            pathlib.Path({str(began)!r}).write_text(str(len(multiprocessing.active_children())))
+            return step(*given)
+
+        loop.learning_rate = slow
+        runs.get(make_recipe("smoke", **{TINY}))
+    """)
+    process = subprocess.Popen([sys.executable, "-c", script], start_new_session=True, text=True,
+                               stderr=subprocess.PIPE)  # fmt: skip
+    while not began.exists():
+        assert process.poll() is None, process.stderr.read()
+        time.sleep(0.05)
+    for _ in range(times):
+        os.killpg(process.pid, how)
+        time.sleep(0.2)
+    said = process.communicate(timeout=60)[1]
+    recipe = make_recipe("smoke", **TINY)
+    checkpoint = store / runs.run_name(recipe) / "fold0" / "pretrain.safetensors"
+    assert process.returncode and "KeyboardInterrupt" in said and "killed by signal" not in said
+    assert began.read_text() == "2", "so many workers were asked for"
+    assert checkpoint.exists() == (times == 1)
+    if times == 1:
+        assert read_checkpoint(checkpoint, recipe.hash("world-" + version()))[0]["step"] > 0
+
+
 def timeless(curves: list[dict]) -> list[dict]:
     return [{name: value for name, value in row.items() if name != "seconds"} for row in curves]
 
@@ -259,6 +296,16 @@ def test_the_trace_of_an_epoch_averages_to_its_mean(store, monkeypatch):
             assert np.average(trace[name], weights=np.diff(ends, prepend=0)) == pytest.approx(row[name])
 
 
+def test_the_terms_of_all_processes_are_fetched_at_once(tmp_path, monkeypatch):
+    """One message and one wait, whatever the number of terms, and the same sums to the last bit."""
+    sent = []
+    monkeypatch.setattr(loop, "all_sum", lambda x: sent.append(x) or 2 * x)
+    terms = {name: torch.tensor(value, dtype=torch.double) for name, value in (("a_s", 1 / 3), ("dis", 1e-17))}
+    stage, at = loop.Stage("pretrain", 1, 0.0, [], None, None), loop.Standing(tmp_path / "c", sums=terms)
+    assert loop.fetch(stage, at) == {"a_s": 2 / 3, "dis": 2e-17} and len(sent) == 1
+    assert loop.fetch(stage, loop.Standing(tmp_path / "c")) == {} and len(sent) == 1
+
+
 def test_validation_split_is_by_video():
     graphs = load_splits("world", 30, 1)[0].train
     kept, held = data.split_validation(graphs, seed=3)
@@ -387,6 +434,19 @@ def test_videos_without_labels_can_pick_no_epoch(tmp_path, monkeypatch, model):
     recipe = make_recipe("smoke", model=model)
     with pytest.raises(DataError, match="world: validation videos, .*: found no label in any of 1, expected a label"):
         fit_and_score(recipe, "", Split(train, train), tmp_path, "cpu", make_fabric(recipe))
+
+
+def test_the_setting_of_cublas_is_made_on_import_and_a_users_own_is_kept(monkeypatch):
+    """A notebook may use the GPU before it trains, and cuBLAS would not look again."""
+    code, name = "import os, proda_lib; print(os.environ['CUBLAS_WORKSPACE_CONFIG'])", "CUBLAS_WORKSPACE_CONFIG"
+    for own, expected in (({}, ":4096:8"), ({name: ":16:8"}, ":16:8")):
+        monkeypatch.delenv(name, raising=False)
+        environment = {**os.environ, **own}
+        assert subprocess.check_output([sys.executable, "-c", code], env=environment, text=True).strip() == expected
+    monkeypatch.setenv(name, ":16:8")
+    with runs.reproducible("cpu"):
+        assert torch.are_deterministic_algorithms_enabled() and os.environ[name] == ":16:8"
+    assert not torch.are_deterministic_algorithms_enabled() and os.environ[name] == ":16:8"
 
 
 def test_paths_stay_inside(store):

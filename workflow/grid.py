@@ -16,6 +16,7 @@ import nbformat
 from proda_lib.evaluation.tables import by_page
 from proda_lib.files import sha256
 from proda_lib.training import runs
+from proda_lib.training.outcome import loader_workers
 from proda_lib.training.recipe import Recipe, command
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -61,6 +62,16 @@ class Plan:
     def command(self, name: str) -> str:
         """The command that makes a run."""
         return f"{command(self.recipes[name])} --device {self.device}"
+
+    @property
+    def gpus(self) -> int:
+        """How many GPUs a run needs."""
+        return int(self.device.startswith("cuda"))
+
+    @property
+    def cores(self) -> int:
+        """How many cores a run needs: on a GPU, one for each worker of its loader too."""
+        return 1 + loader_workers(self.device)
 
     @cached_property
     def stale_pages(self) -> dict[str, str]:

@@ -25,6 +25,7 @@ import torch
 from jaxtyping import Bool, Float, Int
 
 from proda_lib.batch import SceneGraphBatch, collate_for
+from proda_lib.distributed import each_its_part
 from proda_lib.errors import DataError
 from proda_lib.evaluation.protocols import VIDEOS_AT_ONCE
 from proda_lib.evaluation.scan import MEMORY, rows_within
@@ -60,20 +61,24 @@ def parsing_summary(
         DataError: no graph has a label and ``carriers``.
     """
     model.eval()
-    tally = Tally()
-    for part, batch in _parts(model, graphs[:videos], frames, device):
-        with torch.no_grad():
-            encoded = model.encode(batch)
-        actions, row_video = _questions(part)
-        others = np.concatenate([other_actions(graph) for graph in part])
-        step = rows_within(MEMORY // 4, model.config, batch)  # with gradients, activations are kept
-        for start in range(0, len(actions), step):
-            rows = slice(start, start + step)
-            asked = prompted_scores(model, batch, encoded, actions[rows], row_video[rows])
-            other = prompted_scores(model, batch, encoded, others[rows], row_video[rows])
-            for video, action, *scores in zip(row_video[rows], actions[rows], asked, other, strict=True):
-                tally.add(part[video], action, *scores)
-    return tally.summary()
+
+    def count(known: Sequence[SceneGraph]) -> Tally:
+        tally = Tally()
+        for part, batch in _parts(model, known, device):
+            with torch.no_grad():
+                encoded = model.encode(batch)
+            actions, row_video = _questions(part)
+            others = np.concatenate([other_actions(graph) for graph in part])
+            step = rows_within(MEMORY // 4, model.config, batch)  # with gradients, activations are kept
+            for start in range(0, len(actions), step):
+                rows = slice(start, start + step)
+                asked = prompted_scores(model, batch, encoded, actions[rows], row_video[rows])
+                other = prompted_scores(model, batch, encoded, others[rows], row_video[rows])
+                for video, action, *scores in zip(row_video[rows], actions[rows], asked, other, strict=True):
+                    tally.add(part[video], action, *scores)
+        return tally
+
+    return Tally.joined(each_its_part(_known(graphs[:videos], frames), count)).summary()
 
 
 def attention_summary(
@@ -89,20 +94,28 @@ def attention_summary(
         As :func:`parsing_summary`, without "other".
     """
     model.eval()
-    tally = Tally()
-    for part, batch in _parts(model, graphs[:videos], frames, device):
-        scores = unprompted_scores(model, batch)
-        for action, video in zip(*_questions(part), strict=True):
-            tally.add(part[video], action, scores[video])
-    return tally.summary()
+
+    def count(known: Sequence[SceneGraph]) -> Tally:
+        tally = Tally()
+        for part, batch in _parts(model, known, device):
+            scores = unprompted_scores(model, batch)
+            for action, video in zip(*_questions(part), strict=True):
+                tally.add(part[video], action, scores[video])
+        return tally
+
+    return Tally.joined(each_its_part(_known(graphs[:videos], frames), count)).summary()
 
 
-def _parts(
-    model: torch.nn.Module, graphs: Sequence[SceneGraph], frames: int, device
-) -> Iterator[tuple[list[SceneGraph], SceneGraphBatch]]:
+def _known(graphs: Sequence[SceneGraph], frames: int) -> list[SceneGraph]:
     known = [g.sample_frames(frames) for g in graphs if g.carriers is not None and len(g.labels)]
     if not known:
         raise DataError("parsing", "carriers", "no graph with carriers and a label", "graphs of SSG-World")
+    return known
+
+
+def _parts(
+    model: torch.nn.Module, known: Sequence[SceneGraph], device
+) -> Iterator[tuple[Sequence[SceneGraph], SceneGraphBatch]]:
     for first in range(0, len(known), VIDEOS_AT_ONCE):
         part = known[first : first + VIDEOS_AT_ONCE]
         yield part, collate_for(model, part, device)
@@ -156,6 +169,18 @@ class Tally:
         self.found: dict[tuple[str, str, str], list[float]] = defaultdict(list)
         self.videos: set[str] = set()
         self.questions = self.unseen = 0
+
+    @classmethod
+    def joined(cls, parts: Sequence[Tally]) -> Tally:
+        """One tally of the questions of all parts, in their order."""
+        whole = cls()
+        for part in parts:
+            for key, values in part.found.items():
+                whole.found[key] += values
+            whole.videos |= part.videos
+            whole.questions += part.questions
+            whole.unseen += part.unseen
+        return whole
 
     def add(self, graph: SceneGraph, action: int, asked: Scores, other: Scores | None = None) -> None:
         """One question, its scores, and those of the control if there is one."""

@@ -162,7 +162,10 @@ def _roofs(ax: Axes, record: Record) -> None:
 
 
 def cost_curves(records: Sequence[Record]) -> Figure:
-    """Seconds of a training step against one size of the batch at a time, both axes logarithmic."""
+    """Seconds of a training step against one size of the batch at a time, both axes logarithmic.
+
+    The panel of an axis without a point says that it was not measured.
+    """
     kept = [record for record in records if record.curves]
     if not kept:
         return nothing("no record with cost curves yet")
@@ -170,8 +173,15 @@ def cost_curves(records: Sequence[Record]) -> Figure:
     for first, record in zip(range(0, len(axes), 6), kept, strict=True):
         own = axes[first : first + 6]
         own[0].set_title(record.title, loc="left")
+        drawn = []
         for ax, axis in zip(own, AXES, strict=False):
             points = sorted((row for row in record.curves if row["axis"] == axis), key=lambda row: row["value"])
+            ax.set_xlabel(AXES[axis])
+            if not points:
+                ax.text(0.5, 0.5, "not measured", ha="center", va="center", transform=ax.transAxes)
+                ax.set(xticks=[], yticks=[])
+                continue
+            drawn.append(ax)
             values = [row["value"] for row in points]
             for kind, (colour, marker, line, _) in SIDES.items():
                 ax.loglog(values, [row[kind] for row in points], marker, linestyle=line, color=colour, markersize=4)
@@ -179,12 +189,10 @@ def cost_curves(records: Sequence[Record]) -> Figure:
             ax.xaxis.set_major_formatter("{x:g}")
             ax.xaxis.set_minor_locator(NullLocator())
             _plain_ticks(ax.yaxis)
-            ax.set_xlabel(AXES[axis])
             ax.grid(axis="y")
-        low = min(ax.get_ylim()[0] for ax in own[: len(AXES)])
-        high = max(ax.get_ylim()[1] for ax in own[: len(AXES)])
-        for ax in own[: len(AXES)]:
-            ax.set_ylim(low, high)
+        limits = [limit for ax in drawn for limit in ax.get_ylim()]
+        for ax in drawn:
+            ax.set_ylim(min(limits), max(limits))
         for ax in own[:5:3]:
             ax.set_ylabel("seconds a step")
         own[5].set_axis_off()

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import signal
+import threading
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -97,6 +100,24 @@ def collate_rows(items: Sequence[tuple[SceneGraph, Bool[np.ndarray, "S C"]]]) ->
     return Rows(collate([g for g, _ in items]), torch.from_numpy(np.concatenate(saps)), tuple(row_video.tolist()))
 
 
+def leave_signals(worker: int) -> None:
+    """In a worker of the loader: leave Ctrl-C and SIGTERM, which may reach all processes, to the training process.
+
+    It goes on to its next checkpoint, for which it needs its workers, and ends them itself: its SIGTERM is obeyed.
+    """
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    if not hasattr(signal, "sigwaitinfo"):  # macOS
+        return
+
+    def obey() -> None:
+        while signal.sigwaitinfo({signal.SIGTERM}).si_pid != os.getppid():
+            pass
+        os._exit(0)
+
+    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
+    threading.Thread(target=obey, daemon=True).start()
+
+
 def epoch_loader(
     graphs: Sequence[SceneGraph], recipe: Recipe, epoch: int, start: int = 0, workers: int = 0,
     questions: Questions = None,
@@ -125,9 +146,8 @@ def epoch_loader(
         raise RecipeError(f"batch_videos: found {found}, expected one for each of {N} processes x {parts} parts")
     mine = [np.array_split(part, N)[rank()].tolist() for batch in batches for part in np.array_split(batch, parts)]
     own = torch.Generator()  # a loader draws a seed when it starts; the global stream must not depend on restarts
-    loader = DataLoader(
-        dataset, batch_sampler=mine[start * parts :], collate_fn=collate_rows, num_workers=workers, generator=own
-    )
+    loader = DataLoader(dataset, batch_sampler=mine[start * parts :], collate_fn=collate_rows, num_workers=workers,
+                        generator=own, worker_init_fn=leave_signals)  # fmt: skip
     return loader, len(batches)
 
 

@@ -192,8 +192,9 @@ def train_epoch(
     loader, steps = epoch_loader(graphs, recipe, at.epoch, at.done, workers, stage.questions)
     total, parts = stage.epochs * steps, recipe.accumulate
     title = f"{stage.name} {at.epoch + 1}/{stage.epochs}"
-    with tqdm(loader, title, total=steps * parts, initial=at.done * parts, leave=False, mininterval=1.0) as bar:
-        for part, rows in enumerate(bar, 1):
+    # The bar is not given the loader: it would start it, with all its workers, a second time.
+    with tqdm(desc=title, total=steps * parts, initial=at.done * parts, leave=False, mininterval=1.0) as bar:
+        for part, rows in enumerate(loader, 1):
             step = at.epoch * steps + at.done
             for group in optimizer.param_groups:
                 group["lr"] = stage.lr * learning_rate(step, total, recipe.warmup * steps)
@@ -204,6 +205,7 @@ def train_epoch(
                 fabric.backward(torch.stack(list(terms.values())).sum() * (processes() / parts))
             terms = {name: value.detach().double() / parts for name, value in terms.items()}
             at.sums = terms if at.sums is None else {name: at.sums[name] + value for name, value in terms.items()}
+            bar.update()
             if not last:
                 continue
             fabric.clip_gradients(wrapped, optimizer, max_norm=recipe.clip, error_if_nonfinite=False)
@@ -229,7 +231,8 @@ def fetch(stage: Stage, at: Standing) -> dict[str, float]:
     Raises:
         TrainingError: a sum is not finite.
     """
-    totals = {name: all_sum(total).item() for name, total in (at.sums or {}).items()}
+    sums = at.sums or {}
+    totals = dict(zip(sums, all_sum(torch.stack(list(sums.values()))).tolist(), strict=True)) if sums else {}
     if bad := [name for name, total in totals.items() if not math.isfinite(total)]:
         raise TrainingError(f"{stage.name}, epoch {at.epoch + 1}, step {at.done}: loss terms {', '.join(bad)}: found "
                             f"not finite, expected finite; last good checkpoint: {at.checkpoint.name}")  # fmt: skip

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
+import torch
 
 from proda_lib.datasets.registry import Split
 from proda_lib.distributed import barrier, first_decides, rank
@@ -58,6 +59,11 @@ class Scores:
     parsing: dict = field(default_factory=dict)
 
 
+def loader_workers(device: str) -> int:
+    """How many processes make the batches of a run: on a GPU, one would make it wait."""
+    return 4 if device.startswith("cuda") else 0
+
+
 def make_fabric(recipe: Recipe, device: str = "cpu", devices: int = 1, num_nodes: int = 1):
     """A launched ``lightning_fabric.Fabric``; with several devices, one process for each.
 
@@ -65,7 +71,8 @@ def make_fabric(recipe: Recipe, device: str = "cpu", devices: int = 1, num_nodes
         device: "cpu", "cuda", or one of several, as "cuda:1".
 
     Raises:
-        RecipeError: ``device`` has a number that is none, or there are several devices.
+        RecipeError: ``device`` has a number that is none, or there are several devices; ``devices`` or ``num_nodes``
+            is below 1; or there are not so many CUDA devices.
     """
     from lightning_fabric import Fabric  # takes seconds to import, so only where training starts
     from lightning_fabric.plugins import DoublePrecision
@@ -80,6 +87,13 @@ def make_fabric(recipe: Recipe, device: str = "cpu", devices: int = 1, num_nodes
     if index and (devices * num_nodes > 1 or not index.isdecimal()):
         found = f"{device!r} for {devices} devices on {num_nodes} machines"
         raise RecipeError(f"device: found {found}, expected {kind!r}, or {kind + ':0'!r} and so on for one device")
+    for name, count in (("devices", devices), ("num_nodes", num_nodes)):
+        if count < 1:
+            raise RecipeError(f"{name}: found {count}, expected at least 1")
+    wanted, there = int(index) + 1 if index else devices, torch.cuda.device_count() if kind == "cuda" else None
+    if there is not None and there < wanted:
+        raise RecipeError(f"device: found {device!r} with {devices} devices a machine, expected at most the {there} "
+                          "CUDA devices of this one")  # fmt: skip
     precision = {"plugins": [Double()]} if recipe.precision == "64-true" else {"precision": recipe.precision}
     fabric = Fabric(accelerator=kind, devices=[int(index)] if index and kind != "cpu" else devices,
                     num_nodes=num_nodes, strategy="ddp" if devices * num_nodes > 1 else "auto",
@@ -115,7 +129,7 @@ def fit_and_score(
         slots = max(graph.num_slots for graph in itertools.chain(split.train, split.test))
     clock = time.monotonic()
     model, curves = train(recipe, recipe_hash, kept, judged_on, visual, slots, folder, fabric,
-                          workers=4 if device.startswith("cuda") else 0,
+                          workers=loader_workers(device),
                           after_pretrain=lambda model: save(model, folder / "pretrained", vocabulary))  # fmt: skip
     earlier = max(0.0, sum(row["seconds"] for row in curves) - (time.monotonic() - clock))
     save(model, folder / "model", vocabulary)

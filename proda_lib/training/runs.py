@@ -283,9 +283,11 @@ def _write_json(path: Path, content: dict) -> None:
 
 @contextlib.contextmanager
 def reproducible(device: str) -> Iterator[None]:
-    """Deterministic kernels, so that the same command gives the same weights bit for bit on the same machine."""
-    before = torch.are_deterministic_algorithms_enabled(), os.environ.get("CUBLAS_WORKSPACE_CONFIG")
-    os.environ["CUBLAS_WORKSPACE_CONFIG"] = ":4096:8"
+    """Deterministic kernels, so that the same command gives the same weights bit for bit on the same machine.
+
+    Those of cuBLAS need a setting of the environment, which is made when the library is imported.
+    """
+    before = torch.are_deterministic_algorithms_enabled()
     torch.use_deterministic_algorithms(True)
     kernels = contextlib.nullcontext()
     if device.startswith("cuda"):  # the fused attention kernels have no deterministic backward with a mask
@@ -294,11 +296,7 @@ def reproducible(device: str) -> Iterator[None]:
         with kernels:
             yield
     finally:
-        torch.use_deterministic_algorithms(before[0])
-        if before[1] is None:
-            del os.environ["CUBLAS_WORKSPACE_CONFIG"]
-        else:
-            os.environ["CUBLAS_WORKSPACE_CONFIG"] = before[1]
+        torch.use_deterministic_algorithms(before)
 
 
 def versions() -> dict[str, str]:

@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import torch
+from jaxtyping import Float
 from torch import Tensor, nn
 
 from proda_lib.distributed import all_sum
@@ -55,15 +56,20 @@ def margins(recipe: Recipe, progress: float) -> tuple[float, float]:
     return recipe.margin_dis, recipe.margin_rec
 
 
-def balance(specified: Tensor, unspecified: Tensor, model: ProDA) -> Tensor:
+def balance(out: ProDAOutput, labels_s: Float[Tensor, "R C1"], labels_u: Float[Tensor, "R C1"], model: ProDA) -> Tensor:
     """``balance_u``: weight of the a_u loss, ‖∂L_s/∂W_s‖ / ‖∂L_u/∂W_u‖ at the last layers W of the two readouts.
 
     The public code re-weights by last-layer gradient norms; this ratio, detached and at most 10, is our reading of it.
+    The last layers run again on their inputs, since only Fabric may differentiate what came through its model in mixed
+    precision.
+
+    Args:
+        out: what the model gave. ``labels_s``, ``labels_u``: what a_s and a_u should be, no-action last.
     """
-    norms = [
-        all_sum(torch.autograd.grad(loss, readout.classifier.weight, retain_graph=True)[0]).norm()
-        for loss, readout in ((specified, model.readout_s), (unspecified, model.readout_u))
-    ]
+    norms = []
+    for answer, labels, readout in ((out.a_s, labels_s, model.readout_s), (out.a_u, labels_u, model.readout_u)):
+        loss = classification_loss(readout.classifier(answer.feature.detach()), labels)
+        norms.append(all_sum(torch.autograd.grad(loss, readout.classifier.weight)[0]).norm())
     return (norms[0] / norms[1].clamp(min=1e-12)).clamp(max=10.0).detach()
 
 
@@ -73,9 +79,10 @@ def pretrain_losses(
     """Eq. (8): λ1 BCE(a_u) + λ2 BCE(a_s) + λ3 BCE(a_t) + λ4 (dis + rec), all λ = 1."""
     out: ProDAOutput = model(rows.batch, rows.sap, rows.row_video)
     labels = rows.labels
+    labels_s, labels_u = (branch_targets(labels, asked).float() for asked in (rows.sap, ~rows.sap))
     terms = {
-        "a_s": classification_loss(out.a_s.logits, branch_targets(labels, rows.sap).float()),
-        "a_u": classification_loss(out.a_u.logits, branch_targets(labels, ~rows.sap).float()),
+        "a_s": classification_loss(out.a_s.logits, labels_s),
+        "a_u": classification_loss(out.a_u.logits, labels_u),
         "a_t": classification_loss(out.a_t.logits, labels.float()),
     }
     margin_dis, margin_rec = margins(recipe, progress)
@@ -88,7 +95,7 @@ def pretrain_losses(
         per_sample = not recipe.batch_loss
         terms["rec"] = reconstruction_loss(out.original, out.rebuilt, out.rows, margin_rec, per_sample)
     if recipe.balance_u:
-        terms["a_u"] = terms["a_u"] * balance(terms["a_s"], terms["a_u"], inner)
+        terms["a_u"] = terms["a_u"] * balance(out, labels_s, labels_u, inner)
     if recipe.graph_supervision:
         batch, seen = rows.batch, out.encoded
         terms["graph"] = graph_supervision_loss(
