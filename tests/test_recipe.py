@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import re
 
 import numpy as np
 import pytest
@@ -46,6 +47,20 @@ def test_each_default_is_the_papers_and_the_preset_sets_them_all():
 def test_settings_that_are_no_settings(setting, message):
     with pytest.raises(RecipeError, match=message):
         parse_settings([setting])
+
+
+@pytest.mark.parametrize(("name", "values"), [
+    ("seed", (-1, 2**32, 1.5)),
+    *((name, (0.0, -1e-4)) for name in ("pretrain_lr", "posttrain_lr", "clip", "feature_scale", "train_share")),
+    *((name, (-1e-4,)) for name in ("weight_decay", "warmup", "margin_dis", "margin_rec", "scene_bias", "dropout")),
+    ("scene_bias", (1.1,)), ("dropout", (1.0,)), ("train_share", (1.1,)),
+])  # fmt: skip
+def test_numbers_that_a_setting_cannot_be(name, values):
+    for value in (*values, float("nan"), float("inf"), 10**400, "1"):
+        with pytest.raises(RecipeError, match=rf"^Recipe\.{name}: found {re.escape(repr(value)[:80])}, expected a "):
+            make_recipe("smoke", **{name: value})
+    for name, value in {"seed": 2**32 - 1, "clip": 1, "warmup": 0, "margin_dis": 0.0, "dropout": 0.0}.items():
+        assert getattr(make_recipe("smoke", **{name: value}), name) == value
 
 
 def test_the_command_is_the_shorter_one():
