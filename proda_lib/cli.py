@@ -107,11 +107,12 @@ def predict(
 
 @app.command("runs")
 def list_runs(name: Annotated[str | None, typer.Argument(help="Show this run whole.")] = None) -> None:
-    """List the finished runs, or show one.
+    """List the finished runs, or show one; of a run that is not here, the record in results/runs.
 
     \b
     Example:
       proda runs
+      proda runs world-proda-0123456789ab
     """
     from proda_lib.training import runs
 
@@ -124,11 +125,13 @@ def list_runs(name: Annotated[str | None, typer.Argument(help="Show this run who
 
 
 def _show(run) -> None:
+    from proda_lib.training.recipe import command
     from proda_lib.training.runs import flatten
 
     for name, value in flatten(run.metrics).items():
         typer.echo(f"{name:40}{value:8.2f}")
-    typer.echo(f"\n{run.name}: {run.record['seconds']:.0f} s on {run.record['hardware']['device']}\n{run.folder}")
+    place = run.folder or f"the committed record; the run itself is not here, and is made by: {command(run.recipe)}"
+    typer.echo(f"\n{run.name}: {run.record['seconds']:.0f} s on {run.record['hardware']['device']}\n{place}")
 
 
 @data.command("add")

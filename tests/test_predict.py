@@ -13,13 +13,16 @@ import pytest
 
 from proda_lib.datasets.own import read_own, write_own
 from proda_lib.datasets.world import VOCABULARY, WorldConfig, make_video
-from proda_lib.errors import DataError
+from proda_lib.errors import CheckpointError, DataError
 from proda_lib.evaluation.explain import look
 from proda_lib.features.video import read_frames
+from proda_lib.paths import project_root
 from proda_lib.predict import Predictor
 from proda_lib.predict.answer import KEPT
 from proda_lib.predict.inputs import NO_RELATIONS, in_vocabulary, read_graph
 from proda_lib.specification import one_hot
+from proda_lib.training import runs
+from proda_lib.training.recipe import command
 from proda_lib.vocabulary import Vocabulary
 from tests.predict_cases import ASKED, EXAMPLE, make_model, write_film, write_model
 
@@ -330,11 +333,28 @@ def test_command(proda, folder, film, tmp_path):
     assert code == 2 and "'raise_cup'" in err and err.count("\n") == 1
     code, out, err = proda("predict", "--model", folder, "--graph", EXAMPLE, "--actions", "raise_cup", "--out", film)
     assert code == 2 and "expected a folder" in err
-    for command in (("train",), ("predict", "--model", folder, "--graph", EXAMPLE, "--actions", "raise_cup")):
-        code, out, err = proda(*command, "--device", "foo")
+    for words in (("train",), ("predict", "--model", folder, "--graph", EXAMPLE, "--actions", "raise_cup")):
+        code, out, err = proda(*words, "--device", "foo")
         assert code == 2 and "found 'foo', expected a device of this machine" in err and err.count("\n") == 1
-    code, out, err = proda("predict", "--model", tmp_path / "nowhere", "--graph", EXAMPLE, "--actions", "raise_cup")
-    assert code == 2 and "vocabulary.json" in err
+
+
+def test_what_is_no_model_is_named(folder, tmp_path, monkeypatch):
+    monkeypatch.setenv("PRODA_RUNS", str(tmp_path))
+    expected = "expected shipped, the name of a run (`proda runs`) or a folder with config.json, model.safetensors and"
+    for name in ("nope", tmp_path, tmp_path / "nowhere", EXAMPLE):
+        with pytest.raises(CheckpointError, match=re.escape(f"model: found {str(name)!r}, {expected} vocabulary.json")):
+            Predictor.load(name)
+    committed = {run.recipe.model: run for path in sorted((project_root() / "results/runs").glob("world-p*.json"))
+                 if (run := runs.named(path.stem))}  # fmt: skip
+    rebuilt = re.escape("found its committed record only, expected its folder, which this makes: proda train --dataset")
+    with pytest.raises(CheckpointError, match=rebuilt) as caught:
+        Predictor.load(committed["proda"].name)
+    assert str(caught.value).endswith(command(committed["proda"].recipe))
+    shutil.copytree(folder, tmp_path / "control")
+    (tmp_path / "control" / "record.json").write_text(json.dumps(committed["prompt_only"].record))
+    for name in ("control", tmp_path / "control", committed["prompt_only"].name):
+        with pytest.raises(CheckpointError, match="found a run of prompt_only, expected one of proda"):
+            Predictor.load(name)
 
 
 def test_check_own_command(proda, tmp_path):
