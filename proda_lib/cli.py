@@ -97,8 +97,10 @@ def predict(
       proda predict --video clip.mp4 --download --actions open_door
       proda predict --model cad120-proda-0123456789ab --graph graph.json --actions reaching
     """
+    from proda_lib.files import check_folder
     from proda_lib.predict import Predictor
 
+    check_folder(out, "report")
     answer = Predictor.load(model, device)(video, graph, actions, detector=detector, features=features, frames=frames,
                                            rate=rate, download=download, threshold=threshold)  # fmt: skip
     typer.echo(answer.table())

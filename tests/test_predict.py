@@ -331,8 +331,13 @@ def test_command(proda, folder, film, tmp_path):
     assert table["asked"].sum() == 2 and (tmp_path / "report/report.html").is_file()
     code, out, err = proda(*common, "--graph", EXAMPLE, "--actions", "raise_cop")
     assert code == 2 and "'raise_cup'" in err and err.count("\n") == 1
-    code, out, err = proda("predict", "--model", folder, "--graph", EXAMPLE, "--actions", "raise_cup", "--out", film)
-    assert code == 2 and "expected a folder" in err
+    for place in (film, film / "report"):  # before a model is read
+        words = ("predict", "--model", "nope", "--graph", EXAMPLE, "--actions", "raise_cup")
+        code, out, err = proda(*words, "--out", place)
+        assert code == 2 and f"report: found the file {film}, expected a folder" in err
+    words = ("predict", "--model", folder, "--actions", "raise_cup", "--video", tmp_path / "no.mp4")
+    code, out, err = proda(*words, "--detector", "nobody/nothing")
+    assert code == 2 and "no.mp4: file: found" in err and "nobody" not in err
     for words in (("train",), ("predict", "--model", folder, "--graph", EXAMPLE, "--actions", "raise_cup")):
         code, out, err = proda(*words, "--device", "foo")
         assert code == 2 and "found 'foo', expected a device of this machine" in err and err.count("\n") == 1

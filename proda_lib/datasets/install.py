@@ -90,7 +90,7 @@ def add_dataset(
             return target
         if target.exists() and installed is None:
             raise DataError(target, "folder", "files not put there by `proda data add`", "no such folder; move it away")
-        _verify(name, digest, Path(checksums), accept_unknown, say)
+        _verify(name, source, digest, Path(checksums), accept_unknown, say)
         unpacked = scratch / "new"
         files = _unpack(archive, unpacked)
         if errors := ARCHIVES[name](unpacked).errors:
@@ -180,7 +180,8 @@ def _fetch(source: str, scratch: Path) -> Path:
     if urllib.parse.urlsplit(source).scheme not in ("http", "https"):
         path = Path(source).expanduser()
         if not path.is_file():
-            raise DataError(source, "source", "no such file", "the path of an archive, or an http(s) URL")
+            found = "a folder" if path.is_dir() else "no such file"
+            raise DataError(source, "source", found, "the path of an archive, or an http(s) URL")
         return path
     path = scratch / (PurePosixPath(urllib.parse.urlsplit(source).path).name or "archive.zip")
     try:
@@ -209,15 +210,18 @@ def _copy(reader, writer, limit: int, source: object, progress: Callable[[int], 
     return total
 
 
-def _verify(name: str, digest: str, checksums: Path, accept_unknown: bool, say: Callable[[str], None]) -> None:
+def _verify(
+    name: str, source: object, digest: str, checksums: Path, accept_unknown: bool, say: Callable[[str], None]
+) -> None:
     known = known_checksums(name, checksums)
     if digest in known.values():
         say("checksum verified")
     elif accept_unknown:
         say("checksum not known, accepted as asked")
     else:
-        wanted = " or ".join(f"{value} ({archive})" for archive, value in known.items()) or "a checksum in that file"
-        raise DataError(checksums, name, f"sha256 {digest}", f"{wanted}; to use another release, --accept-checksum")
+        listed = [f"{value} ({archive})" for archive, value in known.items()]
+        wanted = " or ".join(listed) or f"one of {name} in {checksums}"
+        raise DataError(source, "sha256", digest, f"{wanted}; to use another release, --accept-checksum")
 
 
 def _unpack(archive: Path, target: Path) -> int:

@@ -17,7 +17,7 @@ from proda_lib.errors import CheckpointError, DataError
 from proda_lib.explorer.page import about
 from proda_lib.explorer.precompute import ask
 from proda_lib.features.detect import DETECTOR, Detector
-from proda_lib.features.video import read_frames
+from proda_lib.features.video import probe, read_frames
 from proda_lib.graph import SceneGraph
 from proda_lib.models.proda import ProDA
 from proda_lib.models.shipped import read_json, read_vocabulary, shipped_model
@@ -132,6 +132,7 @@ class Predictor:
         if by_detector:
             if video is None:
                 raise DataError("predict", "input", "neither a graph nor a video", "--graph, --video or both")
+            probe(video, rate)  # a missing file is named before a missing detector
             finder = Detector.load(detector or DETECTOR, self.device, download, threshold)
             graph, notes = detected(video, finder, frames, self.vocabulary, rate)
         elif detector is not None or threshold is not None:
