@@ -156,7 +156,7 @@ def data_add(
 
 @data.command("check")
 def data_check(
-    name: Annotated[str, typer.Argument(help="cad120, action_genome, charades, or the folder of a packed store.")],
+    name: Annotated[str, typer.Argument(help="cad120, action_genome, charades, a prepared data set or its folder.")],
     root: Root = None,
 ) -> None:
     """List all faults of a data set, and how often each known quirk occurs. Exit code 1 if there are faults.
@@ -244,8 +244,10 @@ def data_list(root: Root = None) -> None:
     """
     from proda_lib.datasets.install import list_datasets
 
-    for name, state in list_datasets(root).items():
-        typer.echo(f"{name:14}{state}")
+    states = list_datasets(root)
+    width = max(map(len, states)) + 1
+    for name, state in states.items():
+        typer.echo(f"{name:{width}}{state}")
 
 
 def main() -> None:

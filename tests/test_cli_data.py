@@ -3,8 +3,10 @@ import sys
 
 import pytest
 
+from proda_lib.datasets.world import VOCABULARY, WorldConfig, make_videos
 from tests.test_cad120 import write_release
 from tests.test_install import pack
+from tests.test_store import write_store
 
 
 def test_add_check_list(proda, tmp_path):
@@ -20,6 +22,24 @@ def test_add_check_list(proda, tmp_path):
     assert code == 0 and "quirk: 4 x video without clips: no labels" in out and "cad120: no faults" in out
     code, out, _ = proda("data", "list", "--root", root)
     assert code == 0 and "added, sha256" in out and out.count("not there") == 2
+
+
+def test_prepared_data_sets_are_listed_and_found_by_name(proda, tmp_path):
+    code, out, _ = proda("data", "list", "--root", tmp_path / "none")
+    assert code == 0 and out.count("\n") == 3
+    for name, parts in {"mine": ("train", "test"), "half_of_a_data_set": ("train",)}.items():
+        for part in parts:
+            write_store(tmp_path / name / part, make_videos(WorldConfig(), part, 1), VOCABULARY)
+    code, out, _ = proda("data", "list", "--root", tmp_path)
+    lines = dict(line.split(maxsplit=1) for line in out.splitlines()[3:])
+    assert code == 0 and lines == {"half_of_a_data_set": "prepared: train", "mine": "prepared: train, test"}
+    for name in ("mine", tmp_path / "mine"):
+        code, out, _ = proda("data", "check", name, "--root", tmp_path)
+        assert code == 0 and f"{name}: no faults" in out
+    about = tmp_path / "mine" / "test" / "about.json"
+    about.write_text("{")
+    code, _, err = proda("data", "check", "mine", "--root", tmp_path)
+    assert code == 2 and str(about) in err
 
 
 def test_check_lists_all_faults_and_ends_with_1(proda, tmp_path):
