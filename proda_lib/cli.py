@@ -19,6 +19,27 @@ DEVICE = typer.Option(help="cpu or cuda")
 Root = Annotated[Path | None, typer.Option(help="Folder of the data sets; by default the project's data/.")]
 
 
+def _version(asked: bool) -> None:
+    if not asked:
+        return
+    from proda_lib import __version__
+    from proda_lib.training.recipe import NUMERICS
+    from proda_lib.training.runs import commit
+
+    checkout = f", commit {found}" if (found := commit()) else ""
+    typer.echo(f"proda {__version__}, numerics {NUMERICS}{checkout}")
+    raise typer.Exit
+
+
+@app.callback()
+def options(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Say which version this is, and exit.")
+    ] = False,
+) -> None:
+    """Options of the command itself."""
+
+
 @app.command()
 def train(
     dataset: Annotated[str, typer.Option(help="world, cad120, cad120_clips or action_genome")] = "world",

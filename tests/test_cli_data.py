@@ -3,7 +3,10 @@ import sys
 
 import pytest
 
+import proda_lib
 from proda_lib.datasets.world import VOCABULARY, WorldConfig, make_videos
+from proda_lib.training import runs
+from proda_lib.training.recipe import NUMERICS
 from tests.test_cad120 import write_release
 from tests.test_install import pack
 from tests.test_store import write_store
@@ -60,6 +63,19 @@ def test_errors_are_one_message(proda, tmp_path):
 def test_help_has_an_example(proda, command):
     code, out, _ = proda("data", command, "--help")
     assert code == 0 and f"Example:\n    proda data {command}" in out
+
+
+def test_version(proda, tmp_path, monkeypatch):
+    code, out, err = proda("--version")
+    expected = f"proda {proda_lib.__version__}, numerics {NUMERICS}"
+    commit = runs.commit()
+    assert code == 0 and err == "" and out.strip() == (expected + f", commit {commit}" if commit else expected)
+    subprocess.run(["git", "init", "-q", tmp_path], check=True)  # somebody's project, with a commit
+    who = ("-c", "user.name=a", "-c", "user.email=a@b.c")
+    subprocess.run(["git", "-C", tmp_path, *who, "commit", "-q", "--allow-empty", "-m", "a"], check=True)
+    monkeypatch.setenv("PRODA_ROOT", str(tmp_path))
+    assert proda("--version")[1].strip() == expected
+    assert "--version" in proda("--help")[1]
 
 
 def test_help_imports_nothing_heavy():

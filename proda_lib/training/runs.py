@@ -318,8 +318,8 @@ def versions() -> dict[str, str]:
 
 
 def commit() -> str | None:
-    """Commit of the checkout, with "+changes" if files differ from it; None outside of a checkout."""
-    if not shutil.which("git"):
+    """Commit of the checkout, with "+changes" if files differ from it; None outside of a checkout of the project."""
+    if not shutil.which("git") or not (project_root() / "proda_lib").is_dir():
         return None
     ask = [["git", "rev-parse", "--short=12", "HEAD"], ["git", "status", "--porcelain", "--untracked-files=no"]]
     found = [subprocess.run(a, cwd=project_root(), capture_output=True, text=True, check=False) for a in ask]
