@@ -188,6 +188,14 @@ def test_a_graph_of_another_video_is_noted(predictor, film, tmp_path):
     assert not [note for note in predictor(graph=long, actions=ASKED).notes if "belong" in note]
 
 
+def test_an_action_whose_object_is_not_there_is_noted(predictor):
+    notes = predictor(graph=EXAMPLE, actions="open_door,raise_cup,close_door,hold_book").notes
+    assert [note for note in notes if "No node" in note] == [
+        "No node of class 'door' is in the graph.", "No node of class 'book' is in the graph."]  # fmt: skip
+    other = dataclasses.replace(VOCABULARY, actions=VOCABULARY.actions[::-1])  # it is not known what they are done to
+    assert not any("No node" in note for note in Predictor(make_model(), other)(graph=EXAMPLE, actions=ASKED).notes)
+
+
 def test_a_file_name_that_is_not_utf_8(predictor, film, tmp_path):
     video = os.fsdecode(os.fsencode(tmp_path) + b"/\xff\xfe.mp4")
     shutil.copy(film, video)

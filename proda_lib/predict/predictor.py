@@ -24,7 +24,15 @@ from proda_lib.models.shipped import read_json, read_vocabulary, shipped_model
 from proda_lib.names import brief, nearest_names, plain, stems
 from proda_lib.paths import runs_root
 from proda_lib.predict.answer import THETA, Prediction
-from proda_lib.predict.inputs import NO_RELATIONS, detected, in_vocabulary, mismatch, read_graph, with_visual
+from proda_lib.predict.inputs import (
+    NO_RELATIONS,
+    detected,
+    in_vocabulary,
+    mismatch,
+    read_graph,
+    with_visual,
+    without_object,
+)
 from proda_lib.specification import one_hot
 from proda_lib.training.runs import Run, named
 from proda_lib.vocabulary import Vocabulary
@@ -145,6 +153,7 @@ class Predictor:
                 notes += mismatch(graph, source, video, rate)
         if not graph.present.any():
             raise DataError(graph.video, "frames", "no object in any frame", "at least one")
+        notes = [*notes, *without_object(graph, asked)]
         if not graph.relations.any():
             notes = [*notes, NO_RELATIONS]
         seen = graph.sample_frames(frames)
