@@ -15,10 +15,11 @@ from proda_lib.evaluation.protocols import evaluation_rows
 from proda_lib.models.config import ModelConfig
 from proda_lib.models.proda import ProDA
 from proda_lib.pages import paper_and_code
-from proda_lib.training import data, runs
+from proda_lib.training import data, outcome, runs
 from proda_lib.training.outcome import fit_and_score, make_fabric
 from proda_lib.training.recipe import RELEASED, Recipe, command, make_recipe, parse_settings, read_recipe
 from proda_lib.training.stages import margins, pretrain_losses
+from tests.graphs import make_graph
 
 RECIPE = make_recipe("smoke")
 
@@ -170,6 +171,34 @@ def test_a_setting_of_the_loss_moves_its_own_terms_only(graphs, name, value, mov
     before, after = terms(graphs), terms(graphs, **{name: value})
     assert before.keys() == after.keys()
     assert {term for term in before if before[term] != after[term]} == moved
+
+
+class Given(Exception):
+    """What training was given: its videos, and those that pick the epoch."""
+
+
+def given(split, tmp_path, monkeypatch, **changes) -> list[list[str]]:
+    def train(recipe, recipe_hash, kept, judged_on, *rest, **more):
+        raise Given(kept, judged_on)
+
+    monkeypatch.setattr(outcome, "train", train)
+    with pytest.raises(Given) as caught:
+        fit_and_score(dataclasses.replace(RECIPE, **changes), "", split, tmp_path, "cpu")
+    return [[graph.video for graph in part] for part in caught.value.args]
+
+
+def test_which_videos_train_and_which_pick_the_epoch(tmp_path, monkeypatch):
+    split = Split([make_graph(i) for i in range(30)], [make_graph(i) for i in range(30, 38)])
+    train, test = ([graph.video for graph in part] for part in (split.train, split.test))
+    for select in ("validation", "test"):
+        kept, judged = given(split, tmp_path, monkeypatch, select=select)
+        if select == "validation":
+            assert len(judged) == 3 and not set(kept) & set(judged) and sorted(kept + judged) == sorted(train)
+        else:
+            assert (kept, judged) == (train, test)
+        for share, count in ((0.01, 1), (0.3, round(0.3 * len(kept)))):
+            fewer, same = given(split, tmp_path, monkeypatch, select=select, train_share=share)
+            assert same == judged and set(fewer) <= set(kept) and len(fewer) == count
 
 
 @pytest.mark.parametrize("changes", [{"norm": "vgnorm_released"}, {"batch_loss": True}])
