@@ -19,6 +19,27 @@ DEVICE = typer.Option(help="cpu or cuda")
 Root = Annotated[Path | None, typer.Option(help="Folder of the data sets; by default the project's data/.")]
 
 
+def _version(asked: bool) -> None:
+    if not asked:
+        return
+    from proda_lib import __version__
+    from proda_lib.training.recipe import NUMERICS
+    from proda_lib.training.runs import commit
+
+    checkout = f", commit {found}" if (found := commit()) else ""
+    typer.echo(f"proda {__version__}, numerics {NUMERICS}{checkout}")
+    raise typer.Exit
+
+
+@app.callback()
+def options(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Say which version this is, and exit.")
+    ] = False,
+) -> None:
+    """Options of the command itself."""
+
+
 @app.command()
 def train(
     dataset: Annotated[str, typer.Option(help="world, cad120, cad120_clips or action_genome")] = "world",
@@ -97,8 +118,10 @@ def predict(
       proda predict --video clip.mp4 --download --actions open_door
       proda predict --model cad120-proda-0123456789ab --graph graph.json --actions reaching
     """
+    from proda_lib.files import check_folder
     from proda_lib.predict import Predictor
 
+    check_folder(out, "report")
     answer = Predictor.load(model, device)(video, graph, actions, detector=detector, features=features, frames=frames,
                                            rate=rate, download=download, threshold=threshold)  # fmt: skip
     typer.echo(answer.table())
@@ -107,11 +130,12 @@ def predict(
 
 @app.command("runs")
 def list_runs(name: Annotated[str | None, typer.Argument(help="Show this run whole.")] = None) -> None:
-    """List the finished runs, or show one.
+    """List the finished runs, or show one; of a run that is not here, the record in results/runs.
 
     \b
     Example:
       proda runs
+      proda runs world-proda-0123456789ab
     """
     from proda_lib.training import runs
 
@@ -124,11 +148,13 @@ def list_runs(name: Annotated[str | None, typer.Argument(help="Show this run who
 
 
 def _show(run) -> None:
+    from proda_lib.training.recipe import command
     from proda_lib.training.runs import flatten
 
     for name, value in flatten(run.metrics).items():
         typer.echo(f"{name:40}{value:8.2f}")
-    typer.echo(f"\n{run.name}: {run.record['seconds']:.0f} s on {run.record['hardware']['device']}\n{run.folder}")
+    place = run.folder or f"the committed record; the run itself is not here, and is made by: {command(run.recipe)}"
+    typer.echo(f"\n{run.name}: {run.record['seconds']:.0f} s on {run.record['hardware']['device']}\n{place}")
 
 
 @data.command("add")
@@ -151,7 +177,7 @@ def data_add(
 
 @data.command("check")
 def data_check(
-    name: Annotated[str, typer.Argument(help="cad120, action_genome, charades, or the folder of a packed store.")],
+    name: Annotated[str, typer.Argument(help="cad120, action_genome, charades, a prepared data set or its folder.")],
     root: Root = None,
 ) -> None:
     """List all faults of a data set, and how often each known quirk occurs. Exit code 1 if there are faults.
@@ -239,8 +265,10 @@ def data_list(root: Root = None) -> None:
     """
     from proda_lib.datasets.install import list_datasets
 
-    for name, state in list_datasets(root).items():
-        typer.echo(f"{name:14}{state}")
+    states = list_datasets(root)
+    width = max(map(len, states)) + 1
+    for name, state in states.items():
+        typer.echo(f"{name:{width}}{state}")
 
 
 def main() -> None:

@@ -33,6 +33,17 @@ def make_folder(path: Path, what: str) -> None:
         raise DataError(path, what, error.strerror or error, "a folder, or a name for one") from error
 
 
+def check_folder(path: Path, what: str) -> None:
+    """Refuse what :func:`make_folder` would, as far as can be told without making anything, before hours of work.
+
+    Raises:
+        DataError: a file is in the way.
+    """
+    nearest = next((place for place in (path, *path.absolute().parents) if place.exists()), path)
+    if nearest.exists() and not nearest.is_dir():
+        raise DataError(path, what, f"the file {nearest}", "a folder, or a name for one")
+
+
 def write_atomically(path: Path, write: Callable[[Path], Any]) -> None:
     """Call ``write(partial path)``, flush to disk, and only then give the file its name.
 

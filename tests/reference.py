@@ -667,6 +667,40 @@ def robustness(a_s: Array, sap: Array, labels: Array, chosen: Array) -> dict[tup
     return found
 
 
+def paper_summary(
+    a_s: Array, a_u: Array | None, a_t: Array, sap: Array, labels: Array, chosen: Array
+) -> dict[str, float]:
+    """Mean average precisions (percent) of the chosen rows under the paper's protocol, class by class.
+
+    The truth of a_s is what is asked for and present, of a_u what is not asked for and present; where that is nothing,
+    it is "no-action", the class after all others. a_t is of the rows whose video has a label.
+    """
+    actions = labels.shape[1]
+    columns: dict[str, list[tuple[list[float], list[bool]]]] = {"a_t": []}
+    rows = [r for r in range(len(labels)) if chosen[r]]
+    labelled = [r for r in rows if any(labels[r])]
+    for c in range(actions):
+        columns["a_t"].append(([a_t[r, c] for r in labelled], [bool(labels[r, c]) for r in labelled]))
+    for name, scores, asked in (("a_s", a_s, True), ("a_u", a_u, False)):
+        if scores is None:
+            continue
+        columns[name] = []
+        for c in range(actions + 1):
+            truth = []
+            for r in rows:
+                present = [k for k in range(actions) if labels[r, k] and bool(sap[r, k]) == asked]
+                truth.append(c in present if c < actions else not present)
+            columns[name].append(([scores[r, c] for r in rows], truth))
+        columns[f"{name}_actions"] = columns[name][:actions]
+    found = {}
+    for name, classes in columns.items():
+        precisions = [walk_down(*column) for column in classes]
+        means = [sum(p) / len(p) for p in precisions if p]  # a class without positives is skipped
+        if means:
+            found[name] = 100 * sum(means) / len(means)
+    return found
+
+
 def class_precision(hit: Array, actions: Array, scores: Array) -> float:
     """Percent: in each class the precisions at its hits, over all its rows; then the mean over classes."""
     per_class = []

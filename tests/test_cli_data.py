@@ -3,8 +3,13 @@ import sys
 
 import pytest
 
+import proda_lib
+from proda_lib.datasets.world import VOCABULARY, WorldConfig, make_videos
+from proda_lib.training import runs
+from proda_lib.training.recipe import NUMERICS
 from tests.test_cad120 import write_release
 from tests.test_install import pack
+from tests.test_store import write_store
 
 
 def test_add_check_list(proda, tmp_path):
@@ -20,6 +25,24 @@ def test_add_check_list(proda, tmp_path):
     assert code == 0 and "quirk: 4 x video without clips: no labels" in out and "cad120: no faults" in out
     code, out, _ = proda("data", "list", "--root", root)
     assert code == 0 and "added, sha256" in out and out.count("not there") == 2
+
+
+def test_prepared_data_sets_are_listed_and_found_by_name(proda, tmp_path):
+    code, out, _ = proda("data", "list", "--root", tmp_path / "none")
+    assert code == 0 and out.count("\n") == 3
+    for name, parts in {"mine": ("train", "test"), "half_of_a_data_set": ("train",)}.items():
+        for part in parts:
+            write_store(tmp_path / name / part, make_videos(WorldConfig(), part, 1), VOCABULARY)
+    code, out, _ = proda("data", "list", "--root", tmp_path)
+    lines = dict(line.split(maxsplit=1) for line in out.splitlines()[3:])
+    assert code == 0 and lines == {"half_of_a_data_set": "prepared: train", "mine": "prepared: train, test"}
+    for name in ("mine", tmp_path / "mine"):
+        code, out, _ = proda("data", "check", name, "--root", tmp_path)
+        assert code == 0 and f"{name}: no faults" in out
+    about = tmp_path / "mine" / "test" / "about.json"
+    about.write_text("{")
+    code, _, err = proda("data", "check", "mine", "--root", tmp_path)
+    assert code == 2 and str(about) in err
 
 
 def test_check_lists_all_faults_and_ends_with_1(proda, tmp_path):
@@ -40,6 +63,19 @@ def test_errors_are_one_message(proda, tmp_path):
 def test_help_has_an_example(proda, command):
     code, out, _ = proda("data", command, "--help")
     assert code == 0 and f"Example:\n    proda data {command}" in out
+
+
+def test_version(proda, tmp_path, monkeypatch):
+    code, out, err = proda("--version")
+    expected = f"proda {proda_lib.__version__}, numerics {NUMERICS}"
+    commit = runs.commit()
+    assert code == 0 and err == "" and out.strip() == (expected + f", commit {commit}" if commit else expected)
+    subprocess.run(["git", "init", "-q", tmp_path], check=True)  # somebody's project, with a commit
+    who = ("-c", "user.name=a", "-c", "user.email=a@b.c")
+    subprocess.run(["git", "-C", tmp_path, *who, "commit", "-q", "--allow-empty", "-m", "a"], check=True)
+    monkeypatch.setenv("PRODA_ROOT", str(tmp_path))
+    assert proda("--version")[1].strip() == expected
+    assert "--version" in proda("--help")[1]
 
 
 def test_help_imports_nothing_heavy():

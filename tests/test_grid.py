@@ -287,6 +287,38 @@ def test_records_have_the_command_of_their_run_and_the_size_of_their_networks():
     assert report.network_size(found) == "Networks: width 32, 8 frames, 8 + 2 epochs (the two stages)."
 
 
+def test_a_command_has_its_number_of_threads_or_the_note_says_why_not():
+    def run(seed: int, **threads) -> runs.Run:
+        recipe = dataclasses.asdict(make_recipe("smoke", seed=seed))
+        return runs.Run({"name": f"run{seed}", "recipe": recipe, "hardware": {"device": "cpu", **threads}}, None)
+
+    missing = {"row": [make_recipe("smoke", seed=2)]}
+    one, old = (grid.commands(grid.Recorded({"row": [run(0, threads=1), other]}, missing))
+                for other in (run(1, threads=1), run(1)))  # fmt: skip
+    assert one.frame["command"].str.startswith("OMP_NUM_THREADS=1 proda train").tolist() == [True] * 3
+    assert "before it was kept" not in one.note
+    assert old.frame["command"].str.startswith("proda train").tolist() == [False, True, False]
+    assert "before it was kept" in old.note
+
+
+@pytest.mark.parametrize("values, expected, interval, verdict", [
+    ((), 1.0, None, "not run"),
+    ((0.0, 0.0), 1.0, None, summary.SAME),
+    ((1.0, 2.0), 1.0, None, "(no interval of all seeds yet)"),
+    ((1.0, 2.0), 1.0, Interval(1.5, 1.0, 2.0, "(1 of 2 seeds)"), "(no interval of all seeds yet)"),
+    ((1.0, 2.0), 1.0, Interval(1.5, 1.0, 2.0), summary.HOLDS),
+    ((-1.0, -2.0), -3.0, Interval(-1.5, -2.0, -1.0), summary.HOLDS),
+    ((1.0, 2.0), -1.0, Interval(1.5, 1.0, 2.0), summary.REVERSED),
+    ((-1.0, -2.0), 1.0, Interval(-1.5, -2.0, -1.0), summary.REVERSED),
+    ((1.0, 2.0), 1.0, Interval(1.5, -0.1, 2.0), summary.OPEN),
+    ((1.0, 2.0), -1.0, Interval(1.5, -0.1, 2.0), summary.OPEN),
+    ((3.0, -1.0), 1.0, Interval(1.0, 0.1, 2.0), summary.OPEN),
+    ((3.0, 0.0), 1.0, Interval(1.5, 0.1, 2.0), summary.OPEN),
+])  # fmt: skip
+def test_the_verdict_on_a_claim(values, expected, interval, verdict):
+    assert summary._verdict(Spread(values), expected, interval) == verdict
+
+
 def test_the_first_page_has_the_controls_of_the_larger_runs_too():
     lines = summary.controls((0,)).frame
     larger = lines[["16,000 videos" in line for line in lines.index]]

@@ -3,6 +3,7 @@ import hashlib
 import http.server
 import json
 import os
+import re
 import shutil
 import stat
 import threading
@@ -80,11 +81,22 @@ def test_add_verifies_unpacks_and_is_idempotent(add, archive):
 
 def test_unknown_checksum(add, archive, checksums):
     checksums.write_text(json.dumps({"cad120": {"annotations.zip": "abc"}}))
-    with pytest.raises(DataError, match=rf"sha256 {sha256(archive)}, expected abc \(annotations.zip\).*accept"):
+    wrong = re.escape(f"{archive}: sha256: found {sha256(archive)}, expected abc (annotations.zip); ")
+    with pytest.raises(DataError, match=f"^{wrong}.*accept"):
+        add(archive)
+    checksums.write_text("{}")
+    with pytest.raises(DataError, match=r"annotations.zip: sha256: .* expected one of cad120 in .*checksums.json"):
         add(archive)
     assert left(add.root) == []
     add(archive, accept_unknown=True)
     assert "checksum not known, accepted as asked" in add.said
+
+
+def test_a_folder_is_no_archive(add, tmp_path):
+    with pytest.raises(DataError, match="source: found a folder, expected the path of an archive"):
+        add(tmp_path)
+    with pytest.raises(DataError, match="source: found no such file, expected the path of an archive"):
+        add(tmp_path / "nothing.zip")
 
 
 @pytest.mark.parametrize("text", ["{", "[]", '{"cad120": 3}'])

@@ -121,6 +121,8 @@ def test_page_shows_what_the_records_hold():
     assert frame.loc["0.7", (page.CONTROL, "t = 0.5")].values == (found["distractor"]["hit"]["every_frame"]["0.5"],)
     assert frame.loc["0.2", ("paper", "t = 0.7")].values == paper_table("table08")["0.2", "0.7"].values
     assert frame.loc["0.2", ("paper", "mean")].mean == pytest.approx((77.97 + 43.68 + 26.08) / 3)
+    notes = [page.hit_table(runs, "distractor", measure).note for measure in ("hit", "ranked")]
+    assert ["paper's averages are recomputed from its cells" in note for note in notes] == [True, False]
     points = page.point_table(runs).frame["mAP"]
     assert points["a_s · s, partition"].values == (found["map"]["partition"]["s"],)
     assert points["class frequency at every point"].values == (found["map"]["frequency"]["without_s"],)

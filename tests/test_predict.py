@@ -13,13 +13,16 @@ import pytest
 
 from proda_lib.datasets.own import read_own, write_own
 from proda_lib.datasets.world import VOCABULARY, WorldConfig, make_video
-from proda_lib.errors import DataError
+from proda_lib.errors import CheckpointError, DataError
 from proda_lib.evaluation.explain import look
 from proda_lib.features.video import read_frames
+from proda_lib.paths import project_root
 from proda_lib.predict import Predictor
 from proda_lib.predict.answer import KEPT
 from proda_lib.predict.inputs import NO_RELATIONS, in_vocabulary, read_graph
 from proda_lib.specification import one_hot
+from proda_lib.training import runs
+from proda_lib.training.recipe import command
 from proda_lib.vocabulary import Vocabulary
 from tests.predict_cases import ASKED, EXAMPLE, make_model, write_film, write_model
 
@@ -185,6 +188,14 @@ def test_a_graph_of_another_video_is_noted(predictor, film, tmp_path):
     assert not [note for note in predictor(graph=long, actions=ASKED).notes if "belong" in note]
 
 
+def test_an_action_whose_object_is_not_there_is_noted(predictor):
+    notes = predictor(graph=EXAMPLE, actions="open_door,raise_cup,close_door,hold_book").notes
+    assert [note for note in notes if "No node" in note] == [
+        "No node of class 'door' is in the graph.", "No node of class 'book' is in the graph."]  # fmt: skip
+    other = dataclasses.replace(VOCABULARY, actions=VOCABULARY.actions[::-1])  # it is not known what they are done to
+    assert not any("No node" in note for note in Predictor(make_model(), other)(graph=EXAMPLE, actions=ASKED).notes)
+
+
 def test_a_file_name_that_is_not_utf_8(predictor, film, tmp_path):
     video = os.fsdecode(os.fsencode(tmp_path) + b"/\xff\xfe.mp4")
     shutil.copy(film, video)
@@ -328,13 +339,35 @@ def test_command(proda, folder, film, tmp_path):
     assert table["asked"].sum() == 2 and (tmp_path / "report/report.html").is_file()
     code, out, err = proda(*common, "--graph", EXAMPLE, "--actions", "raise_cop")
     assert code == 2 and "'raise_cup'" in err and err.count("\n") == 1
-    code, out, err = proda("predict", "--model", folder, "--graph", EXAMPLE, "--actions", "raise_cup", "--out", film)
-    assert code == 2 and "expected a folder" in err
-    for command in (("train",), ("predict", "--model", folder, "--graph", EXAMPLE, "--actions", "raise_cup")):
-        code, out, err = proda(*command, "--device", "foo")
+    for place in (film, film / "report"):  # before a model is read
+        words = ("predict", "--model", "nope", "--graph", EXAMPLE, "--actions", "raise_cup")
+        code, out, err = proda(*words, "--out", place)
+        assert code == 2 and f"report: found the file {film}, expected a folder" in err
+    words = ("predict", "--model", folder, "--actions", "raise_cup", "--video", tmp_path / "no.mp4")
+    code, out, err = proda(*words, "--detector", "nobody/nothing")
+    assert code == 2 and "no.mp4: file: found" in err and "nobody" not in err
+    for words in (("train",), ("predict", "--model", folder, "--graph", EXAMPLE, "--actions", "raise_cup")):
+        code, out, err = proda(*words, "--device", "foo")
         assert code == 2 and "found 'foo', expected a device of this machine" in err and err.count("\n") == 1
-    code, out, err = proda("predict", "--model", tmp_path / "nowhere", "--graph", EXAMPLE, "--actions", "raise_cup")
-    assert code == 2 and "vocabulary.json" in err
+
+
+def test_what_is_no_model_is_named(folder, tmp_path, monkeypatch):
+    monkeypatch.setenv("PRODA_RUNS", str(tmp_path))
+    expected = "expected shipped, the name of a run (`proda runs`) or a folder with config.json, model.safetensors and"
+    for name in ("nope", tmp_path, tmp_path / "nowhere", EXAMPLE):
+        with pytest.raises(CheckpointError, match=re.escape(f"model: found {str(name)!r}, {expected} vocabulary.json")):
+            Predictor.load(name)
+    committed = {run.recipe.model: run for path in sorted((project_root() / "results/runs").glob("world-p*.json"))
+                 if (run := runs.named(path.stem))}  # fmt: skip
+    rebuilt = re.escape("found its committed record only, expected its folder, which this makes: proda train --dataset")
+    with pytest.raises(CheckpointError, match=rebuilt) as caught:
+        Predictor.load(committed["proda"].name)
+    assert str(caught.value).endswith(command(committed["proda"].recipe))
+    shutil.copytree(folder, tmp_path / "control")
+    (tmp_path / "control" / "record.json").write_text(json.dumps(committed["prompt_only"].record))
+    for name in ("control", tmp_path / "control", committed["prompt_only"].name):
+        with pytest.raises(CheckpointError, match="found a run of prompt_only, expected one of proda"):
+            Predictor.load(name)
 
 
 def test_check_own_command(proda, tmp_path):

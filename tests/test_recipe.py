@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import re
 from pathlib import Path
 
 import numpy as np
@@ -16,11 +17,12 @@ from proda_lib.models.config import ModelConfig
 from proda_lib.models.proda import ProDA
 from proda_lib.pages import paper_and_code
 from proda_lib.specification import branch_targets
-from proda_lib.training import data, runs, stages
+from proda_lib.training import data, outcome, runs, stages
 from proda_lib.training.loop import make_optimizer
 from proda_lib.training.outcome import fit_and_score, make_fabric
 from proda_lib.training.recipe import RELEASED, Recipe, command, make_recipe, parse_settings, read_recipe
 from proda_lib.training.stages import balance, margins, pretrain_losses, train
+from tests.graphs import make_graph
 
 ROOT = Path(__file__).parents[1]
 RECIPE = make_recipe("smoke")
@@ -66,6 +68,20 @@ def test_each_default_is_the_papers_and_the_preset_sets_them_all():
 def test_settings_that_are_no_settings(setting, message):
     with pytest.raises(RecipeError, match=message):
         parse_settings([setting])
+
+
+@pytest.mark.parametrize(("name", "values"), [
+    ("seed", (-1, 2**32, 1.5)),
+    *((name, (0.0, -1e-4)) for name in ("pretrain_lr", "posttrain_lr", "clip", "feature_scale", "train_share")),
+    *((name, (-1e-4,)) for name in ("weight_decay", "warmup", "margin_dis", "margin_rec", "scene_bias", "dropout")),
+    ("scene_bias", (1.1,)), ("dropout", (1.0,)), ("train_share", (1.1,)),
+])  # fmt: skip
+def test_numbers_that_a_setting_cannot_be(name, values):
+    for value in (*values, float("nan"), float("inf"), 10**400, "1"):
+        with pytest.raises(RecipeError, match=rf"^Recipe\.{name}: found {re.escape(repr(value)[:80])}, expected a "):
+            make_recipe("smoke", **{name: value})
+    for name, value in {"seed": 2**32 - 1, "clip": 1, "warmup": 0, "margin_dis": 0.0, "dropout": 0.0}.items():
+        assert getattr(make_recipe("smoke", **{name: value}), name) == value
 
 
 def test_the_command_is_the_shorter_one():
@@ -229,6 +245,34 @@ def test_reinit_trains_another_head_in_the_second_stage(graphs, tmp_path, monkey
     (old, before, _), (new, after, trained) = heads["pretrain"], heads["posttrain"]
     assert (new is old) == torch.equal(before, after) == (head_m == "keep")
     assert any(module is new for module in trained) and (new is old or not any(m is old for m in trained))
+
+
+class Given(Exception):
+    """What training was given: its videos, and those that pick the epoch."""
+
+
+def given(split, tmp_path, monkeypatch, **changes) -> list[list[str]]:
+    def train(recipe, recipe_hash, kept, judged_on, *rest, **more):
+        raise Given(kept, judged_on)
+
+    monkeypatch.setattr(outcome, "train", train)
+    with pytest.raises(Given) as caught:
+        fit_and_score(dataclasses.replace(RECIPE, **changes), "", split, tmp_path, "cpu")
+    return [[graph.video for graph in part] for part in caught.value.args]
+
+
+def test_which_videos_train_and_which_pick_the_epoch(tmp_path, monkeypatch):
+    split = Split([make_graph(i) for i in range(30)], [make_graph(i) for i in range(30, 38)])
+    train, test = ([graph.video for graph in part] for part in (split.train, split.test))
+    for select in ("validation", "test"):
+        kept, judged = given(split, tmp_path, monkeypatch, select=select)
+        if select == "validation":
+            assert len(judged) == 3 and not set(kept) & set(judged) and sorted(kept + judged) == sorted(train)
+        else:
+            assert (kept, judged) == (train, test)
+        for share, count in ((0.01, 1), (0.3, round(0.3 * len(kept)))):
+            fewer, same = given(split, tmp_path, monkeypatch, select=select, train_share=share)
+            assert same == judged and set(fewer) <= set(kept) and len(fewer) == count
 
 
 @pytest.mark.parametrize("changes", [{"norm": "vgnorm_released"}, {"batch_loss": True}])

@@ -20,10 +20,11 @@ from proda_lib.errors import CheckpointError, DataError, RecipeError, TrainingEr
 from proda_lib.evaluation.protocols import PaperProtocol
 from proda_lib.models.config import ModelConfig
 from proda_lib.models.proda import ProDA
+from proda_lib.paths import project_root
 from proda_lib.training import data, loop, runs, stages
 from proda_lib.training.checkpoint import read_checkpoint
 from proda_lib.training.outcome import fit_and_score, make_fabric
-from proda_lib.training.recipe import NETWORK_NAMES, PROFILES, make_recipe, read_recipe
+from proda_lib.training.recipe import NETWORK_NAMES, PROFILES, command, make_recipe, read_recipe
 
 TINY = {"train_videos": 10, "test_videos": 4, "pretrain_epochs": 2, "batch_videos": 4}
 
@@ -467,6 +468,19 @@ def test_a_run_is_scored_between_its_stages_and_can_be_scored_again(store):
     again = runs.update(runs.named(run.name))
     assert again.metrics == run.metrics and again.record["seconds"] == run.record["seconds"]
     assert again.record["scored"]["commit"] == runs.commit()
+
+
+def test_a_committed_record_is_shown_and_says_what_makes_its_weights(store, proda):
+    name = min((project_root() / "results/runs").glob("world-proda-*.json")).stem
+    again = command(runs.named(name).recipe)
+    code, out, _ = proda("runs", name)
+    assert code == 0 and "a_m/map" in out
+    assert f"the committed record; the run itself is not here, and is made by: {again}" in out
+    for more in ((), ("--update",)):
+        code, _, err = proda("evaluate", name, *more)
+        assert code == 2 and f"found its committed record only, expected its folder, which this makes: {again}" in err
+    code, _, err = proda("runs", "nope")
+    assert code == 2 and "run: found 'nope', expected the name of a finished run" in err
 
 
 def test_a_control_without_weights_cannot_be_scored_again(store):

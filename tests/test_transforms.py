@@ -1,6 +1,7 @@
 """Changes of graphs: each does what it says, and nothing else; scenarios divide the scenes as table 10 does."""
 
 import csv
+import dataclasses
 from pathlib import Path
 
 import numpy as np
@@ -8,10 +9,11 @@ import pytest
 
 from proda_lib.datasets import world
 from proda_lib.datasets.charades import read_charades, read_classes
-from proda_lib.datasets.registry import load_splits
+from proda_lib.datasets.registry import load_splits, without_last_action
 from proda_lib.datasets.scenarios import TEST_SCENES, scenes_of
 from proda_lib.datasets.transforms import Changes, drop_boxes, full_edges, noisy_relations
 from proda_lib.errors import RecipeError
+from tests.graphs import VOCABULARY, C, make_graph
 
 ROOT = Path(__file__).parents[1]
 GRAPHS = world.make_videos(world.WorldConfig(), "train", 12)
@@ -58,6 +60,18 @@ def test_full_edges_join_every_pair_once_and_add_no_relation():
         assert np.array_equal(full.relations[:, : graph.num_edges], graph.relations)
         assert not full.relations[:, graph.num_edges :].any()
     assert full_edges(full) is full
+
+
+def test_without_the_last_action():
+    graph = make_graph(segments=4)
+    graph = dataclasses.replace(graph, segment_labels=np.array([C - 1, 2, C - 1, 0]), labels=None)
+    left = without_last_action(graph)
+    assert graph.labels.tolist() == [0, 2, C - 1] and left.labels.tolist() == [0, 2]
+    assert left.vocabulary == dataclasses.replace(VOCABULARY, actions=VOCABULARY.actions[:-1])
+    assert left.segment_labels.tolist() == [2, 0]
+    np.testing.assert_array_equal(left.segments, graph.segments[[1, 3]])
+    np.testing.assert_array_equal(left.carriers, graph.carriers[..., [1, 3]])
+    assert without_last_action(dataclasses.replace(graph, carriers=None)).carriers is None
 
 
 @pytest.mark.parametrize("name", ["relation_noise", "missing"])

@@ -90,7 +90,7 @@ def add_dataset(
             return target
         if target.exists() and installed is None:
             raise DataError(target, "folder", "files not put there by `proda data add`", "no such folder; move it away")
-        _verify(name, digest, Path(checksums), accept_unknown, say)
+        _verify(name, source, digest, Path(checksums), accept_unknown, say)
         unpacked = scratch / "new"
         files = _unpack(archive, unpacked)
         if errors := ARCHIVES[name](unpacked).errors:
@@ -105,15 +105,15 @@ def check_dataset(name: str, root: str | os.PathLike | None = None) -> Report:
     """All faults and quirks of a data set under ``root``, in the layout that data/README.md gives.
 
     Args:
-        name: one of :data:`DATASETS`; or a folder with a packed store, or with stores ``train`` and ``test``, whose
-            files are all compared with their checksums.
+        name: one of :data:`DATASETS`; or a folder with a packed store, or with stores ``train`` and ``test`` (there or
+            under ``root``), whose files are all compared with their checksums.
 
     Raises:
         DataError: no such data set, or its folder is not there; a store's ``about.json`` is broken.
     """
-    if name not in DATASETS:
-        return _check_stores(name)
     root = data_root() if root is None else Path(root)
+    if name not in DATASETS:
+        return _check_stores(name, root)
     folder = root / name
     if name == "charades":
         folder = charades_folder(root) or folder
@@ -133,13 +133,15 @@ def check_dataset(name: str, root: str | os.PathLike | None = None) -> Report:
         return report
 
 
-def _check_stores(folder: str) -> Report:
+def _check_stores(name: str, root: Path) -> Report:
     from proda_lib.datasets.store import ABOUT, GraphStore  # Arrow takes a while to load, and few need it
 
-    found = [path for path in (Path(folder), *(Path(folder) / part for part in SPLITS)) if (path / ABOUT).is_file()]
+    stores = [[path for path in (folder, *(folder / part for part in SPLITS)) if (path / ABOUT).is_file()]
+              for folder in (Path(name), root / name)]  # fmt: skip
+    found = stores[0] or stores[1]
     if not found:
-        expected = f"one of {', '.join(DATASETS)}, or a folder with {ABOUT} or {'/, '.join(SPLITS)}/"
-        raise DataError("proda data check", "name", repr(folder), expected)
+        expected = f"one of {', '.join(DATASETS)}, or a folder (also in {root}) with {ABOUT} or {'/, '.join(SPLITS)}/"
+        raise DataError("proda data check", "name", repr(name), expected)
     report = Report(collect=True)
     for path in found:
         GraphStore(path).verify(report)
@@ -147,11 +149,15 @@ def _check_stores(folder: str) -> Report:
 
 
 def list_datasets(root: str | os.PathLike | None = None) -> dict[str, str]:
-    """What is under ``root``: for each data set "added, sha256 ...", "there" or "not there"."""
+    """What is under ``root``: for each data set "added, sha256 ...", "there" or "not there"; then the prepared ones."""
     root, states = data_root() if root is None else Path(root), {}
     for name in DATASETS:
         digest = installed_checksum(root / name)
         states[name] = f"added, sha256 {digest}" if digest else "there" if (root / name).is_dir() else "not there"
+    for about in sorted(root.glob(f"*/{SPLITS[0]}/about.json")):
+        folder = about.parents[1]
+        parts = [part for part in SPLITS if (folder / part / "about.json").is_file()]
+        states.setdefault(folder.name, f"prepared: {', '.join(parts)}")
     return states
 
 
@@ -180,7 +186,8 @@ def _fetch(source: str, scratch: Path) -> Path:
     if urllib.parse.urlsplit(source).scheme not in ("http", "https"):
         path = Path(source).expanduser()
         if not path.is_file():
-            raise DataError(source, "source", "no such file", "the path of an archive, or an http(s) URL")
+            found = "a folder" if path.is_dir() else "no such file"
+            raise DataError(source, "source", found, "the path of an archive, or an http(s) URL")
         return path
     path = scratch / (PurePosixPath(urllib.parse.urlsplit(source).path).name or "archive.zip")
     try:
@@ -209,15 +216,18 @@ def _copy(reader, writer, limit: int, source: object, progress: Callable[[int], 
     return total
 
 
-def _verify(name: str, digest: str, checksums: Path, accept_unknown: bool, say: Callable[[str], None]) -> None:
+def _verify(
+    name: str, source: object, digest: str, checksums: Path, accept_unknown: bool, say: Callable[[str], None]
+) -> None:
     known = known_checksums(name, checksums)
     if digest in known.values():
         say("checksum verified")
     elif accept_unknown:
         say("checksum not known, accepted as asked")
     else:
-        wanted = " or ".join(f"{value} ({archive})" for archive, value in known.items()) or "a checksum in that file"
-        raise DataError(checksums, name, f"sha256 {digest}", f"{wanted}; to use another release, --accept-checksum")
+        listed = [f"{value} ({archive})" for archive, value in known.items()]
+        wanted = " or ".join(listed) or f"one of {name} in {checksums}"
+        raise DataError(source, "sha256", digest, f"{wanted}; to use another release, --accept-checksum")
 
 
 def _unpack(archive: Path, target: Path) -> int:

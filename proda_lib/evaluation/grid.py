@@ -103,4 +103,7 @@ def commands(found: Recorded) -> Table:
         for recipe in found.missing.get(row, []):
             lines.append((row, recipe.seed, "not run", "OMP_NUM_THREADS=1 " + command(recipe)))
     frame = pd.DataFrame(lines, columns=["row", "seed", "record", "command"]).drop_duplicates("command")
-    return Table(frame.set_index("row"), "The same command gives the same numbers, bit for bit on the same machine.")
+    note = "The same command gives the same numbers, bit for bit on the same machine."
+    if not frame["command"].str.startswith("OMP_NUM_THREADS=").all():
+        note += " A command without a number of threads is of a record from before it was kept."
+    return Table(frame.set_index("row"), note)

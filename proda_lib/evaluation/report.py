@@ -197,7 +197,8 @@ def setting(found: RunRows) -> str:
     if len(first) > 1:
         size = f"{len(first)} folds, {sum(fold['test'] for fold in first)} test {what}"
     seeds = sorted({r.seed for r in recipes})
-    return (f"{names}, data version {_listed(run.record['data'] for run in some)}; profile "
+    versions = [part for run in some for part in run.record["data"].split(", ")]  # a start has the version of the data
+    return (f"{names}, data version {_listed(versions)}; profile "
             f"{_listed(r.profile for r in recipes)}; {size}; seed{'s' * (len(seeds) > 1)} {_listed(seeds)}"
             f"{' (mean ± standard deviation)' if len(seeds) > 1 else ''}; best epoch by "
             f"{_listed(r.select for r in recipes)}.")  # fmt: skip

@@ -64,7 +64,9 @@ def hit_table(found: RunRows, kind: str, measure: str = "hit") -> Table:
     cells |= {("ours", heads[t]): [spread(runs, f"{place}/{theta}/{t}") for theta in MARGINS] for t in MARGINS}
     every = {t: spread(runs[:1] if measure == "hit" else runs, f"{place}/every_frame/{t}") for t in MARGINS}
     cells |= {(CONTROL, heads[t]): [every[t]] * len(MARGINS) for t in MARGINS}
-    return Table(pd.DataFrame(cells, index=pd.Index(MARGINS, name="θ")), f"{setting(found)} {_rows(runs, kind)}")
+    quoted = " The paper's averages are recomputed from its cells." if measure == "hit" else ""
+    note = f"{setting(found)} {_rows(runs, kind)}{quoted}"
+    return Table(pd.DataFrame(cells, index=pd.Index(MARGINS, name="θ")), note)
 
 
 def _rows(runs: Sequence[Run], kind: str) -> str:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+
 import pandas as pd
 from matplotlib.figure import Figure
 
@@ -10,6 +12,7 @@ from proda_lib.evaluation.layouts import RULES
 from proda_lib.evaluation.report import Key, Spread, Table, Text, bullets, compare, differences, network_size
 from proda_lib.evaluation.tables import SHARES, STARTS
 from proda_lib.plotting import style
+from proda_lib.training.data import VALIDATION, share_size
 
 #: Answer → key; the first two use no test label, a_t is the paper's protocol.
 ANSWERS: dict[str, Key] = {
@@ -28,8 +31,21 @@ def transfer_table(found: Recorded) -> Table:
             cells[answer, start] = [cell(found, f"{start}, {share:.0%}", key) for share in SHARES]
     for control, key in CONTROLS.items():
         cells["prompt_only", control] = [cell(found, f"prompt_only, {share:.0%}", key) for share in SHARES]
-    index = pd.Index([f"{share:.0%}" for share in SHARES], name="training videos")
-    return Table(pd.DataFrame(cells, index=index), f"{found.note} {network_size(found.runs)} {RULES}")
+    index = pd.Index([f"{share:.0%}{_videos(found, share)}" for share in SHARES], name="training videos")
+    counts = "In brackets: videos that ProDA trains on; prompt_only has the share of all, those of validation too."
+    return Table(pd.DataFrame(cells, index=index), f"{found.note} {network_size(found.runs)} {counts} {RULES}")
+
+
+def _videos(found: Recorded, share: float) -> str:
+    """How many videos ProDA trains on in a fold, from the records: a share of what validation leaves; "" if unknown."""
+    counts = set()
+    for run in itertools.chain(*(found.runs.get(f"{start}, {share:.0%}", []) for start in STARTS)):
+        if run.recipe.dataset == "cad120_clips":  # validation takes whole videos, and the record counts clips
+            return ""
+        for fold in run.record["videos"]:
+            held = share_size(fold["train"], VALIDATION) if run.recipe.select == "validation" else 0
+            counts.add(share_size(fold["train"] - held, share))
+    return f" ({'–'.join(map(str, sorted({min(counts), max(counts)})))} of a fold)" if counts else ""
 
 
 def transfer_findings(found: Recorded) -> Text:

@@ -14,6 +14,7 @@ from pathlib import Path
 import numpy as np
 
 from proda_lib.datasets.own import frame_size, read_own
+from proda_lib.datasets.world_actions import ACTIONS, VOCABULARY
 from proda_lib.errors import DataError
 from proda_lib.features.clip import ClipEncoder, add_features
 from proda_lib.features.detect import Detector, to_vocabulary
@@ -114,6 +115,15 @@ def _numbers(graph: SceneGraph, kind: str, used: Sequence[int], vocabulary: Voca
             expected = f"{kind} of the model ({vocabulary.name}); {nearest_names(names[number], known)}"
             raise DataError(graph.video, kind, repr(names[number]), expected)
     return {number: known.index(names[number]) for number in used}
+
+
+def without_object(graph: SceneGraph, asked: Sequence[int]) -> list[str]:
+    """A note for each object class that an action of SSG-World needs and the graph has no node of."""
+    if (graph.vocabulary.objects, graph.vocabulary.actions) != (VOCABULARY.objects, VOCABULARY.actions):
+        return []  # which object an action is done to is known of SSG-World only
+    needed = dict.fromkeys(ACTIONS[action].object for action in asked)
+    there = set(graph.classes[graph.present.any(0)].tolist())
+    return [f"No node of class {VOCABULARY.objects[c]!r} is in the graph." for c in needed if c not in there]
 
 
 def detected(

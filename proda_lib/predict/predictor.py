@@ -17,22 +17,34 @@ from proda_lib.errors import CheckpointError, DataError
 from proda_lib.explorer.page import about
 from proda_lib.explorer.precompute import ask
 from proda_lib.features.detect import DETECTOR, Detector
-from proda_lib.features.video import read_frames
+from proda_lib.features.video import probe, read_frames
 from proda_lib.graph import SceneGraph
 from proda_lib.models.proda import ProDA
 from proda_lib.models.shipped import read_json, read_vocabulary, shipped_model
 from proda_lib.names import brief, nearest_names, plain, stems
 from proda_lib.paths import runs_root
 from proda_lib.predict.answer import THETA, Prediction
-from proda_lib.predict.inputs import NO_RELATIONS, detected, in_vocabulary, mismatch, read_graph, with_visual
+from proda_lib.predict.inputs import (
+    NO_RELATIONS,
+    detected,
+    in_vocabulary,
+    mismatch,
+    read_graph,
+    with_visual,
+    without_object,
+)
 from proda_lib.specification import one_hot
-from proda_lib.training.runs import Run
+from proda_lib.training.runs import Run, named
 from proda_lib.vocabulary import Vocabulary
 
 SIMULATED = (
     "SSG-World is a simulator, whose actions are orders of relations. How well these weights do on real videos has not "
     "been measured: an answer on one is a demonstration."
 )
+
+#: Of these, a folder with none is no model.
+FILES = ("config.json", "model.safetensors", "vocabulary.json")
+EXPECTED = "expected shipped, the name of a run (`proda runs`) or a folder with {}, {} and {}".format(*FILES)
 
 
 class Predictor:
@@ -67,15 +79,19 @@ class Predictor:
         which it is the first fold's, or "shipped", the library's own.
 
         Raises:
-            CheckpointError: a file is missing or damaged, or model and vocabulary do not belong together.
+            CheckpointError: nothing has this name; a run of another model, or one of which only the committed record is
+                here; a file is missing or damaged, or model and vocabulary do not belong together.
             DataError: this machine has no such device.
         """
         checked_device(device, str(folder))
         path = shipped_model() if str(folder) == "shipped" else Path(folder)
-        if not path.exists() and (runs_root() / path).is_dir():
-            path = runs_root() / path
+        if not path.exists():
+            path = _folder_of_run(str(folder))
+        run = _of_proda(_record(path))
         weights = path / "fold0" / "model" if (path / "fold0").is_dir() else path
-        vocabulary, run = read_vocabulary(weights), _record(path)
+        if not any((weights / name).exists() for name in FILES):
+            raise CheckpointError(f"model: found {str(folder)!r}, {EXPECTED}")
+        vocabulary = read_vocabulary(weights)
         origin = [] if run is None else about(run)
         if run is not None and (folds := len(run.record["videos"])) > 1:
             origin.append(f"The weights are those of the first of {folds} folds.")
@@ -124,6 +140,7 @@ class Predictor:
         if by_detector:
             if video is None:
                 raise DataError("predict", "input", "neither a graph nor a video", "--graph, --video or both")
+            probe(video, rate)  # a missing file is named before a missing detector
             finder = Detector.load(detector or DETECTOR, self.device, download, threshold)
             graph, notes = detected(video, finder, frames, self.vocabulary, rate)
         elif detector is not None or threshold is not None:
@@ -136,6 +153,7 @@ class Predictor:
                 notes += mismatch(graph, source, video, rate)
         if not graph.present.any():
             raise DataError(graph.video, "frames", "no object in any frame", "at least one")
+        notes = [*notes, *without_object(graph, asked)]
         if not graph.relations.any():
             notes = [*notes, NO_RELATIONS]
         seen = graph.sample_frames(frames)
@@ -175,6 +193,27 @@ class Predictor:
                 expected = f"an action of the model ({self.vocabulary.name}); {nearest_names(name, names)}"
                 raise DataError("predict", "actions", brief(name), expected)
         return np.array(list(dict.fromkeys(asked.values())))
+
+
+def _folder_of_run(name: str) -> Path:
+    """Where the run store has a run, finished or not.
+
+    Raises:
+        CheckpointError: no run has this name, or only its committed record is here.
+    """
+    if (runs_root() / name).is_dir():
+        return runs_root() / name
+    try:
+        run = named(name)
+    except DataError as error:
+        raise CheckpointError(f"model: found {name!r}, {EXPECTED}") from error
+    return _of_proda(run).existing_folder()
+
+
+def _of_proda(run: Run | None) -> Run | None:
+    if run is not None and run.recipe.model != "proda":
+        raise CheckpointError(f"run {run.name}: model: found a run of {run.recipe.model}, expected one of proda")
+    return run
 
 
 def _record(folder: str | os.PathLike) -> Run | None:

@@ -21,6 +21,8 @@ from proda_lib.graph import SceneGraph
 from proda_lib.specification import sample_specifications, specification_length, video_rng
 from proda_lib.training.recipe import Recipe
 
+#: Share of the training videos that pick the epoch.
+VALIDATION = 0.1
 #: SAPs (S, C) of each video; None: drawn from its labels.
 Questions = Sequence[Bool[np.ndarray, "S C"]] | None
 
@@ -166,9 +168,14 @@ def trainable(graphs: Sequence[SceneGraph], recipe: Recipe) -> Sequence[SceneGra
     return kept
 
 
+def share_size(count: int, share: float) -> int:
+    """How many of ``count`` videos a share is: at least one."""
+    return max(1, round(share * count))
+
+
 def first_share(graphs: Sequence[SceneGraph], share: float, seed: int) -> list[SceneGraph]:
     """A random share of the videos, at least one, in their order; a smaller share is inside a larger one."""
-    chosen = np.random.default_rng([seed, 78]).permutation(len(graphs))[: max(1, round(share * len(graphs)))]
+    chosen = np.random.default_rng([seed, 78]).permutation(len(graphs))[: share_size(len(graphs), share)]
     return [graphs[i] for i in sorted(chosen)]
 
 
@@ -178,7 +185,7 @@ def evaluation_videos(graphs: Sequence[SceneGraph], recipe: Recipe) -> list[Scen
 
 
 def split_validation(
-    graphs: Sequence[SceneGraph], seed: int, share: float = 0.1
+    graphs: Sequence[SceneGraph], seed: int, share: float = VALIDATION
 ) -> tuple[list[SceneGraph], list[SceneGraph]]:
     """Split by video into training and validation graphs. The clips VIDEO#0, VIDEO#1, ... of a video stay together.
 
@@ -189,7 +196,7 @@ def split_validation(
     if len(videos) < 2:
         found = f"'validation' and {len(videos)} video to train on"
         raise RecipeError(f"Recipe.select: found {found}, expected at least 2 videos, or 'test'")
-    chosen = np.random.default_rng([seed, 77]).permutation(len(videos))[: max(1, round(share * len(videos)))]
+    chosen = np.random.default_rng([seed, 77]).permutation(len(videos))[: share_size(len(videos), share)]
     held = {videos[i] for i in chosen}
     kept, left = [], []
     for graph in graphs:

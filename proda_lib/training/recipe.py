@@ -6,7 +6,7 @@ import dataclasses
 import hashlib
 import json
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
 from proda_lib.datasets.transforms import Changes
@@ -22,6 +22,19 @@ NUMERICS = 2
 #: Models that are networks on graphs; the other two are controls that need seconds and keep no weights.
 NETWORK_NAMES = ("proda", "no_prompt", "encoder_only", "token_transformer", "frame_gcn", "gpnn", "relation_lstm")
 MODEL_NAMES = (*NETWORK_NAMES, "prompt_only", "logistic")
+
+_POSITIVE = (lambda value: 0 < value <= 1e30, "a number in (0, 1e30]")  # single precision has them
+_NOT_NEGATIVE = (lambda value: 0 <= value <= 1e30, "a number in [0, 1e30]")
+#: Numbers that a setting may be, and how to say so; nan is none of them.
+RANGES: dict[str, tuple[Callable[[float], bool], str]] = {
+    "seed": (lambda value: isinstance(value, int) and 0 <= value < 2**32, "a whole number in [0, 2**32)"),
+    "scene_bias": (lambda value: 0 <= value <= 1, "a share in 0..1"),
+    "dropout": (lambda value: 0 <= value < 1, "a share from 0 on, below 1"),
+    "train_share": (lambda value: 0 < value <= 1, "a share above 0, at most 1"),
+    "feature_scale": (lambda value: 0 < value <= 1e6, "a number in (0, 1e6]"),
+    **dict.fromkeys(("pretrain_lr", "posttrain_lr", "clip"), _POSITIVE),
+    **dict.fromkeys(("weight_decay", "warmup", "margin_dis", "margin_rec"), _NOT_NEGATIVE),
+}
 
 #: Sides that one can take where the paper and the released code differ.
 PRESETS: dict[str, dict] = {"paper": {}, "released": RELEASED}
@@ -80,6 +93,9 @@ class Recipe:
             (:func:`~proda_lib.models.transfer.start_from`). ``train_share``: share of the training videos to train on.
         scan: whether the evaluation includes the protocol "scan" (C questions a video).
         precision: Fabric's name, "32-true", "64-true" or "bf16-mixed".
+
+    Raises:
+        RecipeError: a setting that is none of its choices, outside of its range, or that does not fit another one.
     """
 
     profile: str = "paper"
@@ -171,8 +187,9 @@ class Recipe:
             raise RecipeError(f"Recipe.dataset: found {self.dataset!r}, expected letters, digits and underscores")
         if self.start and self.model != "proda":
             raise RecipeError(f"Recipe.start: found {self.start!r} with model {self.model!r}, expected model 'proda'")
-        if not 0 < self.train_share <= 1:
-            raise RecipeError(f"Recipe.train_share: found {self.train_share}, expected a share above 0, at most 1")
+        for name, (fits, expected) in RANGES.items():
+            if not (isinstance(value := getattr(self, name), int | float) and fits(value)):
+                raise RecipeError(f"Recipe.{name}: found {value!r:.80}, expected {expected}")
         _ = self.changes  # its shares are checked
 
     def model_config(self, vocabulary: Vocabulary, visual: int = 0, slots: int = 0) -> ModelConfig:

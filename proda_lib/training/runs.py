@@ -42,7 +42,7 @@ from proda_lib.models.shipped import shipped_version
 from proda_lib.paths import project_root, results_root, runs_root
 from proda_lib.training.data import evaluation_videos
 from proda_lib.training.outcome import fit_and_score, make_fabric, score_folder, summarise
-from proda_lib.training.recipe import NETWORK_NAMES, NUMERICS, Recipe, read_recipe
+from proda_lib.training.recipe import NETWORK_NAMES, NUMERICS, Recipe, command, read_recipe
 from proda_lib.training.stages import MODELS
 
 #: While the first process waits for another one's run, the others hear from it this often (seconds).
@@ -72,18 +72,20 @@ class Run:
     def recipe(self) -> Recipe:
         return read_recipe(self.record["recipe"])
 
-    def _folder(self) -> Path:
+    def existing_folder(self) -> Path:
+        """The folder with the weights; a :class:`CheckpointError` with the command that makes it, if it is not here."""
         if self.folder is None:
-            raise CheckpointError(f"run {self.name}: found its record only, expected its folder; train it again")
+            expected = f"its folder, which this makes: {command(self.recipe)}"
+            raise CheckpointError(f"run {self.name}: weights: found its committed record only, expected {expected}")
         return self.folder
 
     def model(self, fold: int = 0, device: str = "cpu") -> SavedModel:
         """The trained model of a fold, in evaluation mode."""
-        return MODELS[self.recipe.model].from_pretrained(self._folder() / f"fold{fold}" / "model", device)
+        return MODELS[self.recipe.model].from_pretrained(self.existing_folder() / f"fold{fold}" / "model", device)
 
     def scores(self) -> dict[str, np.ndarray]:
         """Test scores by name, rows in the order of the folds' test videos."""
-        return load_file(self._folder() / "scores.safetensors")
+        return load_file(self.existing_folder() / "scores.safetensors")
 
 
 def run_name(recipe: Recipe) -> str:
@@ -115,11 +117,18 @@ def list_runs() -> list[Run]:
 
 
 def named(name: str) -> Run:
-    """The finished run of this name; raises :class:`DataError` if there is none."""
-    path = runs_root() / name / "record.json"
-    if not path.exists():
-        raise DataError(runs_root(), "run", repr(name), "the name of a finished run, see `proda runs`")
-    return Run(_read(path), path.parent)
+    """The run of this name: the finished one or, if it is not here, its committed record.
+
+    Raises:
+        DataError: there is neither, or the record is broken.
+    """
+    finished, record = runs_root() / name / "record.json", results_root() / "runs" / f"{name}.json"
+    if finished.exists():
+        return Run(_read(finished), finished.parent)
+    if record.exists():
+        return Run(_read(record), None)
+    expected = "the name of a finished run, see `proda runs`, or of a committed record in results/runs"
+    raise DataError(runs_root(), "run", repr(name), expected)
 
 
 def _read(path: Path) -> dict:
@@ -195,15 +204,16 @@ def update(run: Run, device: str = "cpu") -> Run:
     clock = time.monotonic()
     metrics, kept = _rescore(run, device)
     scored = {"commit": commit(), "seconds": round(time.monotonic() - clock, 1)}
-    _write_run(run._folder(), {**run.record, "metrics": metrics, "scored": scored}, kept)
+    _write_run(run.existing_folder(), {**run.record, "metrics": metrics, "scored": scored}, kept)
     return named(run.name)
 
 
 def _rescore(run: Run, device: str) -> tuple[dict, dict[str, np.ndarray]]:
-    recipe, folder = run.recipe, run._folder()
+    recipe = run.recipe
     if recipe.model not in NETWORK_NAMES:
-        found, expected = f"no weights (model {recipe.model})", "those of a network; delete its folder, make it again"
-        raise CheckpointError(f"run {run.name}: found {found}, expected {expected}")
+        expected = f"those of a network; without its folder, this makes it again: {command(recipe)}"
+        raise CheckpointError(f"run {run.name}: found no weights (model {recipe.model}), expected {expected}")
+    folder = run.existing_folder()
     splits = _splits(recipe)
     with reproducible(device):
         scores = [score_folder(folder / f"fold{i}", recipe, split, device) for i, split in enumerate(splits)]
@@ -306,8 +316,8 @@ def versions() -> dict[str, str]:
 
 
 def commit() -> str | None:
-    """Commit of the checkout, with "+changes" if files differ from it; None outside of a checkout."""
-    if not shutil.which("git"):
+    """Commit of the checkout, with "+changes" if files differ from it; None outside of a checkout of the project."""
+    if not shutil.which("git") or not (project_root() / "proda_lib").is_dir():
         return None
     ask = [["git", "rev-parse", "--short=12", "HEAD"], ["git", "status", "--porcelain", "--untracked-files=no"]]
     found = [subprocess.run(a, cwd=project_root(), capture_output=True, text=True, check=False) for a in ask]
