@@ -53,7 +53,8 @@ def _spread(summaries: Sequence[dict], key: str) -> Spread:
 
 
 def _gain(proda: Sequence[dict], kind: str, name: str) -> Spread:
-    asked, other = _spread(proda, f"{kind}/{name}"), _spread(proda, f"other/{kind}/{name}")
+    both = [found for found in proda if "other" in found]
+    asked, other = _spread(both, f"{kind}/{name}"), _spread(both, f"other/{kind}/{name}")
     return Spread(tuple(a - b for a, b in zip(asked.values, other.values, strict=True)), signed=True)
 
 
@@ -80,6 +81,8 @@ def precision_table(proda: Sequence[dict], encoder: Sequence[dict], setting: str
     counts = proda[0]
     note = (f"Average precision in percent, mean over {counts['questions']} questions about the first "
             f"{counts['videos']} test videos ({counts['unseen']} more fall between the sampled frames).")  # fmt: skip
+    if (known := sum("other" in found for found in proda)) < len(proda):
+        note += f" Another asked: {known} of {len(proda)} seeds were scored."
     return Table(frame, f"{note} {setting}")
 
 
