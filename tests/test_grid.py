@@ -322,5 +322,7 @@ def test_the_verdict_on_a_claim(values, expected, interval, verdict):
 def test_the_first_page_has_the_controls_of_the_larger_runs_too():
     lines = summary.controls((0,)).frame
     larger = lines[["16,000 videos" in line for line in lines.index]]
-    assert len(larger) == 2 and set(larger["CAD-120"]) == {"–"}
-    assert all(cell.startswith("−") for cell in larger["SSG-World"])
+    assert len(larger) == 4 and set(larger["CAD-120"]) == {"–"}
+    against_prompt = larger.index.str.contains("trained prompt-only")
+    signs = [{cell[0] for cell in larger["SSG-World"][chosen]} for chosen in (against_prompt, ~against_prompt)]
+    assert signs == [{"+"}, {"−"}]
