@@ -19,7 +19,7 @@ DATA = {"world": "SSG-World", "cad120": "CAD-120"}
 NAMES = {"①": "① no further loss", "②": "② no margins", "③": "③ dis", "④": "④ rec", "⑤": "⑤ both",
          "⑥": "⑥ encoder alone"}  # fmt: skip
 #: Signs of a verdict.
-HOLDS, REVERSED, OPEN, SAME = "✓", "✗", "≈", "="
+HOLDS, REVERSED, OPEN, SAME, UNKNOWN = "✓", "✗", "≈", "=", "?"
 #: Pairs that are compared in a_m too: what the paper says of it.
 OF_A_M = {("DPM", "SimplePrompt"), ("⑤", "②"), ("⑤", "⑥")}
 _FRAMES = "localization/distractor/hit"
@@ -105,7 +105,8 @@ def claims(seeds: Sequence[int]) -> Table:
     frame = pd.DataFrame([cells for _, cells in rows], columns=columns).set_index(columns[0])
     note = (f"Points of mAP, mean ± standard deviation over seeds. {HOLDS} holds, {REVERSED} reversed: the same sign "
             "with every seed, and the interval over test videos leaves 0 out.")  # fmt: skip
-    return Table(frame, f"{note} {OPEN} the two are not told apart. {SAME} no difference at all.")
+    return Table(frame, f"{note} {OPEN} the two are not told apart. {SAME} no difference at all. "
+                 f"{UNKNOWN} no interval of all seeds yet.")  # fmt: skip
 
 
 def _verdict(ours: Spread, expected: float, interval: Interval | None) -> str:
@@ -114,7 +115,7 @@ def _verdict(ours: Spread, expected: float, interval: Interval | None) -> str:
     if not any(ours.values):
         return SAME
     if interval is None or interval.seeds:  # of some seeds only, it may not even hold their mean
-        return "(no interval of all seeds yet)"
+        return UNKNOWN
     signs = {value * expected > 0 for value in ours.values}
     if len(signs) > 1 or interval.holds_0:
         return OPEN
