@@ -84,7 +84,7 @@ def object_bag_map(graphs: list[SceneGraph], folds: Folds) -> ControlResult:
     graphs = [graph for graph in graphs if len(graph.labels)]
     bags = np.array([np.bincount(graph.classes, minlength=len(OBJECTS)) for graph in graphs], dtype=np.float64)
     truth = np.delete(np.array([graph.multi_hot() for graph in graphs]), NULL, axis=1)
-    scores, per_fold = np.zeros(truth.shape), []
+    scores, per_fold, ranked = np.zeros(truth.shape), [], truth.any(1)
     for train, test in _masks([subject_of(graph) for graph in graphs], folds):
         for c in range(truth.shape[1]):
             positive = truth[train, c]
@@ -92,9 +92,7 @@ def object_bag_map(graphs: list[SceneGraph], folds: Folds) -> ControlResult:
                 scores[test, c] = positive[0]
             else:
                 scores[test, c] = _classifier().fit(bags[train], positive).decision_function(bags[test])
-        ranked = test & truth.any(1)
-        per_fold.append(average_precision(scores[ranked], truth[ranked]))
-    ranked = truth.any(1)
+        per_fold.append(average_precision(scores[test & ranked], truth[test & ranked]))
     return _result(average_precision(scores[ranked], truth[ranked]), per_fold, int(ranked.sum()), "folds")
 
 
