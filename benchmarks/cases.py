@@ -22,6 +22,7 @@ from benchmarks.workload import (
     TrainStep,
     Workload,
     config_of,
+    scan_bf16,
     scan_fair,
     scan_library,
     scan_reference,
@@ -31,6 +32,7 @@ from proda_lib.models.config import ModelConfig
 from proda_lib.models.proda import ProDA
 
 WIDTHS = (768, 256)
+NO_BF16 = "the processor has no bf16 matrix products (avx512_bf16, amx_bf16)"
 GIB, TERA = 2**30, 1e12
 
 
@@ -94,6 +96,7 @@ SCANS: dict[str, tuple[str, str]] = {
     "scan_dense": ("reference_dense", "ours_dense"),
     "scan_fair": ("fair_sparse", "ours_sparse"),
     "scan_two_step": ("ours_sparse", "shortened_sparse"),
+    "scan_bf16": ("ours_sparse", "bf16_sparse"),
 }
 NAMES = tuple(f"{name}@d{width}" for width in WIDTHS for name in (*STEPS, *SCANS))
 #: With --quick: five rows at both widths, and the same against the fair yardstick where its step takes seconds.
@@ -148,7 +151,7 @@ def step_row(
     size = f"{VIDEOS} videos x {SPECIFICATIONS} specifications, N={FRAMES}, M={SLOTS}, D={width}"
     compared, full = STEPS[name], f"{name}@d{width}"
     if not set(compared) <= set(timed):
-        return Row(full, size, "s", note="the processor has no bf16 matrix products (avx512_bf16, amx_bf16)")
+        return Row(full, size, "s", note=NO_BF16)
     if name.startswith("matmul_fraction"):
         density, precision = compared[0].split("_")[1], torch.bfloat16 if "bf16" in name else torch.float32
         return fraction_row(full, size, samples[compared[0]], work[density], width, device, precision)
@@ -217,9 +220,12 @@ def scan_rows(width: int, plan: Plan, device: str, wanted: Collection[str]) -> l
     asked = scan_calls(width, plan, wanted)
     if not asked:
         return []
+    if not has_bf16(device):
+        asked.pop("bf16_sparse", None)
     torch.manual_seed(0)
     model = ProDA(config_of(width)).to(device).eval()
-    scans = {"ours": scan_library, "shortened": scan_two_step, "reference": scan_reference, "fair": scan_fair}
+    scans = {"ours": scan_library, "shortened": scan_two_step, "bf16": scan_bf16, "reference": scan_reference,
+             "fair": scan_fair}  # fmt: skip
     yardsticks = {"reference": ReferenceProDA, "fair": FairProDA}
     kinds = {call.split("_")[0] for call in asked}
     models = {kind: yardsticks[kind].from_library(model) if kind in yardsticks else model for kind in kinds}
@@ -229,13 +235,19 @@ def scan_rows(width: int, plan: Plan, device: str, wanted: Collection[str]) -> l
         kind, density = call.split("_")
         calls[call] = functools.partial(scans[kind], models[kind], work[density], range(questions))
     samples = side_by_side(calls, plan.repeats, plan.fewest, plan.seconds[width], device)
-    rows = []
-    for name in (name for name in SCANS if f"{name}@d{width}" in wanted):
-        theirs, ours = (asked[call] for call in SCANS[name])
-        scales = (ACTIONS / theirs, ACTIONS / ours)
-        notes = [f"reference: the full scan; ours: {BEST} questions"] if name == "scan_two_step" else []
-        if scales != (1.0, 1.0):
-            notes.append(f"scaled from {theirs} and {ours} of {ACTIONS} questions")
-        size = f"{ACTIONS} questions, 1 video, N={FRAMES}, M={SLOTS}, D={width}"
-        rows.append(ratio_row(f"{name}@d{width}", size, *(samples[c] for c in SCANS[name]), scales, "; ".join(notes)))
-    return rows
+    return [scan_row(name, width, asked, samples) for name in SCANS if f"{name}@d{width}" in wanted]
+
+
+def scan_row(name: str, width: int, asked: dict[str, int], samples: dict[str, Sample]) -> Row:
+    """The row ``name`` of :data:`SCANS` from what was measured; ``asked``: see :func:`scan_calls`."""
+    size = f"{ACTIONS} questions, 1 video, N={FRAMES}, M={SLOTS}, D={width}"
+    compared, full = SCANS[name], f"{name}@d{width}"
+    if not set(compared) <= set(asked):
+        return Row(full, size, "s", note=NO_BF16)
+    theirs, ours = (asked[call] for call in compared)
+    scales, notes = (ACTIONS / theirs, ACTIONS / ours), []
+    if compared[0].startswith("ours"):
+        notes.append("reference: the full scan" + (f"; ours: {BEST} questions" if "two_step" in name else ""))
+    if scales != (1.0, 1.0):
+        notes.append(f"scaled from {theirs} and {ours} of {ACTIONS} questions")
+    return ratio_row(full, size, *(samples[call] for call in compared), scales, "; ".join(notes))

@@ -168,6 +168,12 @@ def scan_library(model: ProDA, work: Workload, actions: Sequence[int]) -> Tensor
     return scan(model, work.rows.batch, actions)[0]
 
 
+def scan_bf16(model: ProDA, work: Workload, actions: Sequence[int]) -> Tensor:
+    """The library's scan with bf16 matrix products."""
+    with torch.autocast(work.rows.sap.device.type, torch.bfloat16):
+        return scan_library(model, work, actions)
+
+
 def scan_two_step(model: ProDA, work: Workload, actions: Sequence[int]) -> Tensor:
     """The library's scan in two steps: of all actions, only the :data:`BEST` best of a_m are asked for."""
     return two_step(model, work.rows.batch, BEST)[1][0, list(actions)]

@@ -27,6 +27,7 @@ from benchmarks.workload import (
     Workload,
     config_of,
     make_video,
+    scan_bf16,
     scan_fair,
     scan_library,
     scan_reference,
@@ -245,6 +246,21 @@ def test_all_scans_give_the_same_answers():
     asked = found.isfinite()
     assert asked.sum() == BEST
     torch.testing.assert_close(found[asked], expected[asked], atol=1e-9, rtol=0)
+
+
+def test_a_scan_in_bf16_is_nearly_the_scan():
+    torch.manual_seed(0)
+    model, work = ProDA(config_of(64)).eval(), Workload.make("sparse", videos=1, specifications=1)
+    expected, found = scan_library(model, work, range(157)), scan_bf16(model, work, range(157))
+    error = (found.float() - expected).abs().max() / expected.std()
+    assert 1e-4 < error < 0.1, "rounded, and no more than that"
+
+
+def test_what_a_processor_without_bf16_was_not_asked_for_is_said(monkeypatch):
+    monkeypatch.setattr(cases, "has_bf16", lambda device: False)
+    plan = dataclasses.replace(cases.QUICK, repeats=1, fewest=1, questions={"ours": 2})
+    (row,) = cases.scan_rows(256, plan, "cpu", {"scan_bf16@d256"})
+    assert row.ours is None and row.note == cases.NO_BF16
 
 
 @pytest.mark.parametrize("visual", [0, 24])

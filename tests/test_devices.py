@@ -29,7 +29,7 @@ from proda_lib.cli import app
 from proda_lib.training import loop
 stop = int(os.environ.get("STOP_AFTER", 0))
 if stop:
-    loop.SAVE_EVERY, loop.LOOK_EVERY, seen, real = 0.0, 2, [], loop.learning_rate
+    loop.SAVE_EVERY, loop.SAVE_SHARE, loop.LOOK_EVERY, seen, real = 0.0, 1e9, 2, [], loop.learning_rate
 
     def learning_rate(*given):
         seen.append(1)

@@ -9,6 +9,7 @@ from proda_lib.datasets import world
 from proda_lib.evaluation.scan import scan
 from proda_lib.models.proda import ProDA
 from proda_lib.training import runs
+from proda_lib.training.data import epoch_loader
 from proda_lib.training.recipe import make_recipe
 from proda_lib.training.stages import MODELS
 from tests.graphs import randomize
@@ -64,3 +65,9 @@ def test_a_scan_finds_what_the_processor_finds():
     actions = range(model.config.actions)
     expected, found = (scan(model.to(device), batch.to(device), actions) for device in ("cpu", "cuda"))
     torch.testing.assert_close(found.cpu(), expected, atol=1e-4, rtol=1e-4)
+
+
+def test_the_loader_gives_pinned_batches():
+    graphs = world.make_videos(world.WorldConfig(), "train", 4)
+    rows = next(iter(epoch_loader(graphs, RECIPE, 0, pin=True)[0]))
+    assert rows.sap.is_pinned() and rows.batch.boxes.is_pinned() and rows.batch.over_frames.place.is_pinned()

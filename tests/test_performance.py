@@ -1,14 +1,18 @@
 """What the page on performance shows: records, goals, pictures, and what it counts itself."""
 
 import json
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
+import torch
 
-from proda_lib.batch import collate
+from proda_lib.batch import collate, collate_for
 from proda_lib.datasets import world
 from proda_lib.errors import DataError
 from proda_lib.evaluation import cost, performance, protocols
+from proda_lib.evaluation.scan import scan
+from proda_lib.models.proda import ProDA
 from proda_lib.plotting import performance as pictures
 from proda_lib.training.recipe import make_recipe
 
@@ -157,3 +161,16 @@ def test_recomputing_keeps_less_and_multiplies_more():
     frame = cost.recompute_price(make_recipe("smoke", width=64), graphs)
     kept, made = frame.to_numpy().T
     assert kept[1] < 0.9 * kept[0] and 1.02 * made[0] < made[1] < 1.5 * made[0]
+
+
+def test_a_scan_in_bf16_is_held_against_single_precision():
+    recipe = make_recipe("smoke", width=64, batch_videos=2)
+    torch.manual_seed(0)
+    model = ProDA(recipe.model_config(world.VOCABULARY)).eval()
+    graphs = world.make_videos(world.WorldConfig(), "test", 5)
+    run = SimpleNamespace(model=lambda device: model, recipe=recipe)
+    single = scan(model, collate_for(model, [g.sample_frames(recipe.frames) for g in graphs])).numpy()
+    frame = cost.bf16_accuracy(run, graphs, single)
+    assert frame.loc["single"].tolist()[:2] == [round(protocols.recognition(single, graphs), 3), 0]
+    mean, sd = frame.loc["bf16"].tolist()[1:]
+    assert 0 < mean < 0.2 * sd

@@ -15,6 +15,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+from proda_lib.batch import map_tensors
 from proda_lib.datasets.registry import Split, load_splits
 from proda_lib.errors import CheckpointError, DataError, RecipeError, TrainingError
 from proda_lib.evaluation.protocols import PaperProtocol
@@ -47,7 +48,7 @@ SCRIPT = textwrap.dedent("""
     import time
     from proda_lib.training import loop, runs
     from proda_lib.training.recipe import make_recipe
-    loop.SAVE_EVERY, loop.LOOK_EVERY = 0.0, 2  # a checkpoint after every other step
+    loop.SAVE_EVERY, loop.SAVE_SHARE, loop.LOOK_EVERY = 0.0, 1e9, 2  # a checkpoint after every other step
     step = loop.learning_rate
     loop.learning_rate = lambda *a: (time.sleep(0.05), step(*a))[1]
     runs.get(make_recipe("smoke", **{changes}))
@@ -138,6 +139,7 @@ def test_neither_the_clock_nor_an_interrupt_changes_the_curves(store, monkeypatc
         return real(step, total, warmup)
 
     monkeypatch.setattr(loop, "SAVE_EVERY", 0.0)
+    monkeypatch.setattr(loop, "SAVE_SHARE", 1e9)
     monkeypatch.setattr(loop, "learning_rate", interrupting)
     with pytest.raises(KeyboardInterrupt):
         runs.get(recipe)
@@ -149,6 +151,18 @@ def test_neither_the_clock_nor_an_interrupt_changes_the_curves(store, monkeypatc
     (store / runs.run_name(recipe) / "record.json").unlink()
     monkeypatch.setattr(loop, "SAVE_EVERY", 1e9)
     assert timeless(runs.get(recipe).curves) == resumed
+
+
+@pytest.mark.parametrize("share", [1e9, 1e-9])
+def test_checkpoints_take_no_more_than_their_share_of_the_time(store, monkeypatch, share):
+    """After each epoch, and at every look, or only at the first look of a stage: by then none has taken any time."""
+    for name, value in {"SAVE_EVERY": 0.0, "SAVE_SHARE": share, "LOOK_EVERY": 1}.items():
+        monkeypatch.setattr(loop, name, value)
+    real, calls = loop.save_checkpoint, []
+    monkeypatch.setattr(loop, "save_checkpoint", lambda *given: (calls.append(given), real(*given)))
+    curves = runs.get(make_recipe("smoke", **TINY)).curves
+    looks, stages = sum(len(row["trace"]["epoch"]) for row in curves), len({row["stage"] for row in curves})
+    assert looks > 10 and len(calls) == len(curves) + (looks if share > 1 else stages)
 
 
 @pytest.mark.parametrize("epochs", [1, 2])
@@ -249,6 +263,18 @@ def test_every_pair_once_in_an_epoch_and_order_depends_on_seed_and_epoch_only():
         assert lengths == sorted([*range(1, L + 1), *[16] * (L + 1)])
 
 
+def test_a_batch_is_pinned_whole(monkeypatch):
+    """And only where it is asked for: a machine without a GPU has no such memory."""
+    recipe, pinned = make_recipe("smoke", train_videos=4), []
+    rows = next(iter(data.epoch_loader(load_splits("world", 4, 1)[0].train, recipe, 0)[0]))
+    monkeypatch.setattr(torch.Tensor, "pin_memory", lambda tensor: (pinned.append(tensor), tensor.clone())[1])
+    copy = rows.pin_memory()
+    tensors = []
+    map_tensors(rows, lambda tensor: (tensors.append(tensor), tensor)[1])
+    assert {id(tensor) for tensor in pinned} == {id(tensor) for tensor in tensors} and len(pinned) > 15
+    assert copy.row_video == rows.row_video and torch.equal(copy.batch.edges, rows.batch.edges)
+
+
 @pytest.mark.parametrize("accumulate", [1, 3])
 def test_batches_are_of_nearly_equal_size(accumulate):
     graphs = load_splits("world", 9, 1)[0].train
@@ -342,6 +368,7 @@ def test_progress_goes_from_0_at_the_first_step_to_1_at_the_last(store, monkeypa
     """Step by step through each stage, also where a run was stopped and resumed."""
     seen: dict[str, list[float]] = {}
     monkeypatch.setattr(loop, "SAVE_EVERY", 0.0)
+    monkeypatch.setattr(loop, "SAVE_SHARE", 1e9)
     monkeypatch.setattr(loop, "LOOK_EVERY", 1)
     real = loop.Stage.__init__
 

@@ -1,4 +1,4 @@
-"""What packed tokens, a two-step scan and recomputation save or cost, counted and not timed."""
+"""What packed tokens, a two-step scan, bf16 and recomputation save or cost, counted and not timed."""
 
 from __future__ import annotations
 
@@ -64,6 +64,25 @@ def two_step_accuracy(
     frame = pd.DataFrame.from_dict(rows, orient="index", columns=["fewer questions", "mAP", "against the full scan"])
     frame.index.name = "n"
     return frame.round(1)
+
+
+def bf16_accuracy(
+    run: Run, graphs: Sequence[SceneGraph], scanned: Float[np.ndarray, "V C"], device: str = "cpu"
+) -> pd.DataFrame:
+    """mAP of the scan in single precision (``scanned``, of these videos) and under autocast in bf16, and how far apart
+    their logits are."""
+    model, few, found = run.model(device=device), run.recipe.batch_videos, []
+    for start in range(0, len(graphs), few):
+        batch = collate_for(model, [g.sample_frames(run.recipe.frames) for g in graphs[start : start + few]], device)
+        with torch.autocast(torch.device(device).type, torch.bfloat16):
+            found.append(scan(model, batch).float().cpu().numpy())
+    logits = {"single": scanned, "bf16": np.concatenate(found)}
+    rows = {name: (protocols.recognition(a_s, graphs), np.abs(a_s - scanned).mean(), a_s.std())
+            for name, a_s in logits.items()}  # fmt: skip
+    columns = ["mAP", "mean distance of logits from single", "standard deviation of logits"]
+    frame = pd.DataFrame.from_dict(rows, orient="index", columns=columns)
+    frame.index.name = "precision"
+    return frame.round(3)
 
 
 def recompute_price(recipe: Recipe, graphs: Sequence[SceneGraph]) -> pd.DataFrame:

@@ -14,7 +14,7 @@ from jaxtyping import Bool
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
-from proda_lib.batch import SceneGraphBatch, collate
+from proda_lib.batch import SceneGraphBatch, collate, map_tensors
 from proda_lib.distributed import processes, rank
 from proda_lib.errors import RecipeError
 from proda_lib.graph import SceneGraph
@@ -37,6 +37,10 @@ class Rows:
 
     def to(self, device: torch.device | str) -> Rows:
         return Rows(self.batch.to(device, True), self.sap.to(device, non_blocking=True), self.row_video)
+
+    def pin_memory(self) -> Rows:
+        """The same batch in memory that a GPU can copy from while the processor goes on; the loader calls it."""
+        return map_tensors(self, Tensor.pin_memory)
 
     @property
     def labels(self) -> Bool[Tensor, "R C"]:
@@ -122,7 +126,7 @@ def leave_signals(worker: int) -> None:
 
 def epoch_loader(
     graphs: Sequence[SceneGraph], recipe: Recipe, epoch: int, start: int = 0, workers: int = 0,
-    questions: Questions = None,
+    questions: Questions = None, pin: bool = False,
 ) -> tuple[DataLoader, int]:  # fmt: skip
     """Batches of one epoch from batch ``start`` on, and the number of batches in the whole epoch.
 
@@ -132,6 +136,7 @@ def epoch_loader(
 
     Args:
         questions: see :class:`EpochRows`.
+        pin: give batches in pinned memory, from a thread of its own; for a GPU.
 
     Returns:
         The parts (``accumulate`` of them for each step of the optimiser), and the number of steps in the epoch.
@@ -149,7 +154,7 @@ def epoch_loader(
     mine = [np.array_split(part, N)[rank()].tolist() for batch in batches for part in np.array_split(batch, parts)]
     own = torch.Generator()  # a loader draws a seed when it starts; the global stream must not depend on restarts
     loader = DataLoader(dataset, batch_sampler=mine[start * parts :], collate_fn=collate_rows, num_workers=workers,
-                        generator=own, worker_init_fn=leave_signals)  # fmt: skip
+                        generator=own, worker_init_fn=leave_signals, pin_memory=pin)  # fmt: skip
     return loader, len(batches)
 
 

@@ -28,6 +28,8 @@ from proda_lib.training.recipe import Recipe
 LOOK_EVERY = 20
 #: At the first look after so many seconds, and after every epoch, a checkpoint is written. It changes no record.
 SAVE_EVERY = 60.0
+#: Within an epoch, checkpoints may take this share of the time: at the paper's width one is gigabytes.
+SAVE_SHARE = 0.02
 
 
 @dataclass
@@ -102,7 +104,7 @@ class Standing:
         sums: loss terms of this process, summed over the steps of this epoch; None before the first.
         looked: the last look: its step, and the sums of all processes then. ``trace``: see :func:`run_stage`.
         began: when this epoch began; the seconds that earlier processes spent on it count.
-        saved: when the last checkpoint was written.
+        saved: when the last checkpoint was written. ``saving``: the seconds that it took.
     """
 
     checkpoint: Path
@@ -115,6 +117,7 @@ class Standing:
     trace: dict[str, list[float]] = field(default_factory=dict)
     began: float = field(default_factory=time.monotonic)
     saved: float = field(default_factory=time.monotonic)
+    saving: float = 0.0
 
 
 def run_stage(
@@ -150,12 +153,14 @@ def run_stage(
         torch.manual_seed(int(np.random.default_rng([recipe.seed, rank(), at.epoch, at.done]).integers(2**31)))
 
     def save() -> None:
+        begun = time.monotonic()
         state = {"recipe": recipe_hash, "stage": stage.name, "epoch": at.epoch, "step": at.done, "curves": stage.curves,
                  "best_score": at.best_score, "sums": fetch(stage, at), "looked": at.looked,
                  "trace": at.trace, "seconds": time.monotonic() - at.began}  # fmt: skip
         if rank() == 0:
             save_checkpoint(checkpoint, state, model, optimizer, at.best)
         at.saved = time.monotonic()
+        at.saving = at.saved - begun
 
     with interrupts() as interrupted:
         while at.epoch < stage.epochs:
@@ -189,7 +194,8 @@ def train_epoch(
     Raises:
         TrainingError, KeyboardInterrupt: see :func:`run_stage`.
     """
-    loader, steps = epoch_loader(graphs, recipe, at.epoch, at.done, workers, stage.questions)
+    pin = fabric.device.type == "cuda"
+    loader, steps = epoch_loader(graphs, recipe, at.epoch, at.done, workers, stage.questions, pin)
     total, parts = stage.epochs * steps, recipe.accumulate
     title = f"{stage.name} {at.epoch + 1}/{stage.epochs}"
     # The bar is not given the loader: it would start it, with all its workers, a second time.
@@ -218,7 +224,7 @@ def train_epoch(
             if due:
                 bar.set_postfix({name: f"{value:.4f}" for name, value in look(stage, at, steps).items()})
             stop = any_process(interrupted())
-            if stop or due and any_process(time.monotonic() - at.saved > SAVE_EVERY):
+            if stop or due and any_process(time.monotonic() - at.saved > max(SAVE_EVERY, at.saving / SAVE_SHARE)):
                 save()
             if stop:
                 raise KeyboardInterrupt
