@@ -23,11 +23,11 @@ from rich.table import Table
 from benchmarks.cases import FULL, NAMES, QUICK, QUICK_NAMES, SCANS, STEPS, WIDTHS, Row, scan_rows, step_rows
 from benchmarks.curves import TIMED, curve_config, curves, rooflines, timed_again
 from benchmarks.measure import describe, has_bf16, matmul_rate
-from benchmarks.others import OTHERS, other_rows
+from benchmarks.others import ON_GPU, OTHERS, other_rows
 from benchmarks.store import STORE
 from proda_lib.memory import keep_freed_memory
 
-#: What can be asked for without --quick.
+#: What can be asked for without --quick; on a GPU also :data:`~benchmarks.others.ON_GPU`.
 ALL = (*NAMES, *OTHERS, *STORE, "roofline", "curves")
 
 
@@ -69,9 +69,14 @@ def rates(device: str) -> dict[str, float]:
             for kind, dtype in kinds.items()}  # fmt: skip
 
 
-def choose(pattern: str, quick: bool) -> set[str]:
+def known_names(quick: bool, device: str) -> tuple[str, ...]:
+    """What can be asked for."""
+    return QUICK_NAMES if quick else (*ALL, *(ON_GPU if device == "cuda" else ()))
+
+
+def choose(pattern: str, quick: bool, device: str = "cpu") -> set[str]:
     """The names that are asked for; a roofline also needs the rows that it takes its seconds from."""
-    known = QUICK_NAMES if quick else ALL
+    known = known_names(quick, device)
     wanted = {name for name in known if fnmatch(name, pattern) or fnmatch(name.split("@")[0], pattern)}
     if "roofline" in wanted:
         wanted |= {f"{name}@d{width}" for name in TIMED for width in WIDTHS}
@@ -105,9 +110,9 @@ def main() -> None:
     parser.add_argument("--only", metavar="NAME", default="*", help="a row, with or without @d768, or roofline or "
                         "curves; * and ? match")  # fmt: skip
     given = parser.parse_args()
-    wanted = choose(given.only, given.quick)
+    wanted = choose(given.only, given.quick, given.device)
     if not wanted:
-        expected = ", ".join(QUICK_NAMES if given.quick else ALL)
+        expected = ", ".join(known_names(given.quick, given.device))
         parser.error(f"--only: found {given.only!r}, expected one of {expected}")
     keep_freed_memory()  # as training does; the yardsticks get it too
     console, plan, start = Console(), QUICK if given.quick else FULL, time.perf_counter()

@@ -1,4 +1,4 @@
-"""What else takes time: the world, importing the library, starting the command, loading batches, building the book."""
+"""What else takes time: the world, imports, the command, loading batches, training in full, building the book."""
 
 from __future__ import annotations
 
@@ -18,12 +18,14 @@ from benchmarks.cases import Row, ratio_row
 from benchmarks.dense import DenseBatch
 from benchmarks.measure import Sample, python, seconds, side_by_side
 from benchmarks.store import STORE, store_rows
-from benchmarks.workload import TrainStep, Workload
+from benchmarks.workload import TrainStep, Workload, make_video
 from proda_lib.datasets import world
 from proda_lib.models.proda import ProDA
 from proda_lib.paths import project_root
-from proda_lib.training.data import epoch_loader
+from proda_lib.training.data import epoch_loader, split_validation
+from proda_lib.training.outcome import loader_workers, make_fabric
 from proda_lib.training.recipe import Recipe, make_recipe
+from proda_lib.training.stages import train
 
 IMPORT = "import time; start = time.perf_counter(); import {}; print(time.perf_counter() - start)"
 #: All that a training run needs; ``import proda_lib`` alone loads nothing.
@@ -78,6 +80,24 @@ def loading_row(repeats: int, device: str = "cpu", recipe: Recipe | None = None,
     return ratio_row("data_loading", size, samples["step"], samples["load"], (1.0, 1 / batches), note)
 
 
+def training_row(device: str, recipe: Recipe | None = None) -> Row:
+    """Seconds of both stages of ProDA, as the paper's profile has them, in bf16, on as many random videos as Action
+    Genome trains on and of its sparsity, without visual features; validation and checkpoints included.
+    """
+    recipe = recipe or make_recipe("paper", dataset="action_genome", precision="bf16-mixed")
+    graphs = [make_video(seed, "sparse") for seed in range(recipe.train_videos)]
+    kept, judged_on = split_validation(graphs, recipe.seed)
+    fabric = make_fabric(recipe, device)
+    with tempfile.TemporaryDirectory() as folder:
+        took = seconds(
+            lambda: train(recipe, "benchmark", kept, judged_on, 0, 0, Path(folder), fabric, loader_workers(device)),
+            device,
+        )
+    epochs = f"{recipe.pretrain_epochs} + {recipe.posttrain_epochs} epochs"
+    size = f"{recipe.train_videos:,} videos, {epochs}, N={recipe.frames}, D={recipe.width}, {recipe.precision}"
+    return Row("two_stage_training", size, "s", None, took, None, None, (1,), "no visual features")
+
+
 def site_row() -> Row:
     """Seconds of ``jupyter-book build book/``, into an empty folder; executes nothing."""
     command = [Path(sys.executable).parent / "jupyter-book", "build", "-q", "book/", "--path-output"]
@@ -108,10 +128,12 @@ OTHERS: dict[str, Callable[..., Row]] = {
     "jupyter_book_build": lambda repeats, device: site_row(),
     "make_book": lambda repeats, device: book_row(),
 }
+#: Asked for with ``--device cuda`` only: on a processor it takes days.
+ON_GPU: dict[str, Callable[..., Row]] = {"two_stage_training": lambda repeats, device: training_row(device)}
 
 
 def other_rows(repeats: int, device: str, wanted: set[str]) -> list[Row]:
     """The rows that are asked for. These have no yardstick; data loading is held against the training step."""
     torch.manual_seed(0)
-    rows = [make(repeats, device) for name, make in OTHERS.items() if name in wanted]
+    rows = [make(repeats, device) for name, make in {**OTHERS, **ON_GPU}.items() if name in wanted]
     return rows + (store_rows(repeats) if wanted & set(STORE) else [])

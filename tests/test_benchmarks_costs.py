@@ -119,6 +119,12 @@ def test_loading_has_the_sizes_of_the_profile(monkeypatch):
     assert asked == ["reference"] and row.size == "3 videos x 2 specifications, D=24"
 
 
+def test_training_in_full_is_timed_from_end_to_end():
+    row = others.training_row("cpu", make_recipe("smoke", train_videos=12))
+    assert row.name == "two_stage_training" and row.ours > 0
+    assert row.size == "12 videos, 1 + 1 epochs, N=16, D=16, 32-true"
+
+
 def test_the_world_is_timed():
     assert others.world_row(True, 1, 3).ours > 0
 
@@ -166,6 +172,8 @@ def test_what_is_asked_for():
     assert command.choose("cli_help", quick=False) == {"cli_help"}
     assert command.choose("*", quick=True) == set(cases.QUICK_NAMES)
     assert "train_step_sparse_fair@d768" in command.choose("roofline", quick=False)
+    assert command.choose("two_stage*", quick=False) == set()
+    assert command.choose("two_stage*", quick=False, device="cuda") == {"two_stage_training"}
 
 
 def test_rows_that_were_not_asked_for_stay_in_the_file():
