@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import hashlib
+import json
 import os
 import shutil
 from collections.abc import Callable, Iterator
@@ -63,6 +64,16 @@ def write_atomically(path: Path, write: Callable[[Path], Any]) -> None:
         with contextlib.suppress(OSError):
             partial.unlink(missing_ok=True)  # it takes room that may be what is missing
         raise DataError(path, "writing", error, "a folder that can be written, with room on its disk") from error
+
+
+def write_text(path: Path, text: str) -> None:
+    """A file of text in UTF-8, as :func:`write_atomically` writes."""
+    write_atomically(path, lambda partial: partial.write_text(text, encoding="utf-8"))
+
+
+def write_json(path: Path, content: Any, indent: int = 1) -> None:
+    """A file of JSON, as :func:`write_atomically` writes."""
+    write_text(path, json.dumps(content, indent=indent) + "\n")
 
 
 @contextlib.contextmanager

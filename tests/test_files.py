@@ -1,11 +1,12 @@
 """A folder takes its final name whole, or everything stays as it was."""
 
+import json
 import os
 
 import pytest
 
 from proda_lib.errors import DataError
-from proda_lib.files import recover_folder, replacing
+from proda_lib.files import recover_folder, replacing, write_json, write_text
 
 
 def folder(path, text):
@@ -76,3 +77,14 @@ def test_a_kill_between_the_two_names_loses_nothing(tmp_path):
     assert names(tmp_path) == [".final.old", ".final.scratch"]
     recover_folder(target)
     assert names(tmp_path) == ["final"] and (target / "file").read_text() == "old"
+
+
+def test_text_and_json_are_written_whole_or_not_at_all(tmp_path):
+    path = tmp_path / "file.json"
+    write_json(path, {"name": "Tür"})
+    assert path.read_text() == '{\n "name": "T\\u00fcr"\n}\n'
+    with pytest.raises(TypeError):
+        write_json(path, {"name": object()})
+    assert json.loads(path.read_text()) == {"name": "Tür"} and names(tmp_path) == ["file.json"]
+    write_text(path, "Tür")
+    assert path.read_bytes() == "Tür".encode()

@@ -21,8 +21,9 @@ from proda_lib.cli import app
 from proda_lib.datasets.registry import NAMES
 from proda_lib.errors import DataError
 from proda_lib.evaluation import grid, paired, report, tables
+from proda_lib.evaluation.cells import Interval, Spread, Table
 from proda_lib.evaluation.charades import mean_average_precision
-from proda_lib.evaluation.report import Interval, Spread, Table, ordering
+from proda_lib.evaluation.differences import ordering
 from proda_lib.pages import summary
 from proda_lib.training import runs
 from proda_lib.training.recipe import Recipe, command, make_recipe

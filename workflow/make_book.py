@@ -21,7 +21,7 @@ import papermill
 import yaml
 from clean_notebook import clean
 
-from proda_lib.files import write_atomically
+from proda_lib.files import write_text
 
 ROOT = Path(__file__).resolve().parent.parent
 BOOK = ROOT / "book"
@@ -68,7 +68,7 @@ def executed_markers(profile: str, device: str) -> list[str]:
 
 
 def put(path: Path, text: str) -> None:
-    write_atomically(path, lambda partial: partial.write_text(text, encoding="utf-8"))
+    write_text(path, text)
 
 
 def execute(name: str, target: Path, work: Path, profile: str, device: str) -> bool:

@@ -5,7 +5,6 @@ reader and i alone; the record names those that ended badly. Needs Linux.
 """
 
 import argparse
-import json
 import os
 import platform
 import sys
@@ -21,7 +20,7 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 from tqdm import tqdm  # noqa: E402
 
-from proda_lib.files import write_atomically  # noqa: E402
+from proda_lib.files import write_json  # noqa: E402
 from proda_lib.pages.reliability import record_path  # noqa: E402
 from proda_lib.training import runs  # noqa: E402
 from stress import crashes, crowding  # noqa: E402
@@ -135,7 +134,7 @@ def main() -> int:
         "started": started,
         "seconds": round(time.monotonic() - clock, 1),
     }
-    write_atomically(args.out, lambda path: path.write_text(json.dumps(record, indent=1) + "\n"))
+    write_json(args.out, record)
     print(f"wrote {args.out}: {args.inputs} inputs in {record['seconds']:.0f} s")
     return 0
 

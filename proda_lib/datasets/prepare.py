@@ -12,7 +12,6 @@ already; so the store has the same bytes however often the run was stopped.
 
 from __future__ import annotations
 
-import json
 import os
 import shutil
 import time
@@ -32,7 +31,7 @@ from proda_lib.errors import DataError
 from proda_lib.features.clip import BATCH, ClipEncoder, ahead, pictures_of, with_features
 from proda_lib.features.film import Picture
 from proda_lib.features.video import read_frames
-from proda_lib.files import make_folder, recover_folder, replacing, write_atomically
+from proda_lib.files import make_folder, recover_folder, replacing, write_json
 from proda_lib.graph import SceneGraph
 
 __all__ = ["check_charades", "prepare_charades"]
@@ -135,8 +134,7 @@ def _pack(
             for store, index in (places[graph.video] for graph in graphs if graph.video in places):
                 writer.add(store[index])
         if skipped:
-            text = json.dumps(skipped, indent=1) + "\n"
-            write_atomically(scratch / "new" / SKIPPED, lambda path: path.write_text(text, "utf-8"))
+            write_json(scratch / "new" / SKIPPED, skipped)
 
 
 def _remove(partial: Path) -> None:

@@ -48,7 +48,7 @@ from proda_lib.datasets.store_files import (
 )
 from proda_lib.datasets.stored_features import StoredFeatures
 from proda_lib.errors import DataError
-from proda_lib.files import make_folder, sha256, write_atomically
+from proda_lib.files import make_folder, sha256, write_atomically, write_json
 from proda_lib.graph import SceneGraph
 from proda_lib.vocabulary import Vocabulary
 
@@ -163,8 +163,8 @@ class StoreWriter:
         counts = {"videos": len(self._rows), **{kind: len(rows) for kind, rows in tensors.items()}}
         sums = dict(zip(KINDS, map(sha256, (arrow, features)), strict=True))
         self._manifest["shards"].append({"name": name, **counts, "sha256": sums})
-        text = json.dumps({**self._manifest, "vocabulary": dataclasses.asdict(self.vocabulary)}, indent=1) + "\n"
-        write_atomically(self.folder / ABOUT, lambda path: path.write_text(text, encoding="utf-8"))
+        content = {**self._manifest, "vocabulary": dataclasses.asdict(self.vocabulary)}
+        write_json(self.folder / ABOUT, content)
         self._rows, self._features, self._bytes = [], [], 0
 
 

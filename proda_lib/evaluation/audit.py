@@ -43,7 +43,7 @@ from proda_lib.evaluation.prompt_only import (
 )
 from proda_lib.evaluation.protocols import none_questions, partition_questions, recognition, self_questions
 from proda_lib.evaluation.robustness import robustness
-from proda_lib.files import sha256, write_atomically
+from proda_lib.files import sha256, write_json
 from proda_lib.paths import data_root, results_root
 from proda_lib.specification import one_hot, specification_length
 from proda_lib.training import runs
@@ -200,7 +200,7 @@ def record_path() -> Path:
 
 def write_record(record: dict) -> Path:
     """Write a record of :func:`measure` to :func:`record_path`."""
-    write_atomically(record_path(), lambda path: path.write_text(json.dumps(record, indent=1) + "\n"))
+    write_json(record_path(), record)
     return record_path()
 
 

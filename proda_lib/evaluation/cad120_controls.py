@@ -35,7 +35,7 @@ from proda_lib.datasets.cad120_files import ACTIONS, OBJECTS, VOCABULARY, read_v
 from proda_lib.datasets.registry import data_version, installed
 from proda_lib.errors import DataError
 from proda_lib.evaluation.charades import average_precision
-from proda_lib.files import write_atomically
+from proda_lib.files import write_json
 from proda_lib.graph import SceneGraph
 from proda_lib.paths import results_root
 
@@ -140,7 +140,7 @@ def commit_record() -> Path:
     """Measure, and write the values to :func:`record_path` (``make refresh``; nothing else calls this)."""
     content = {"data": data_version("cad120"), "controls": {k: dataclasses.asdict(v) for k, v in measure().items()}}
     record_path().parent.mkdir(parents=True, exist_ok=True)
-    write_atomically(record_path(), lambda path: path.write_text(json.dumps(content, indent=1) + "\n"))
+    write_json(record_path(), content)
     return record_path()
 
 

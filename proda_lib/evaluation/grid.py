@@ -10,7 +10,8 @@ import pandas as pd
 
 from proda_lib.datasets.registry import installed
 from proda_lib.errors import DataError
-from proda_lib.evaluation.report import Key, RunRows, Spread, Table, get_runs, rerun_command, setting, spread
+from proda_lib.evaluation.cells import Spread, Table
+from proda_lib.evaluation.report import Key, RunRows, get_runs, rerun_command, setting, spread
 from proda_lib.evaluation.tables import Rows
 from proda_lib.training import runs
 from proda_lib.training.recipe import Recipe, command

@@ -14,10 +14,12 @@ import pandas as pd
 from jaxtyping import Bool, Float, Int
 
 from proda_lib.errors import DataError
+from proda_lib.evaluation.cells import Interval, Spread, Table
+from proda_lib.evaluation.differences import differences, ordering
 from proda_lib.evaluation.grid import Recorded
-from proda_lib.evaluation.report import Interval, Key, Spread, Table, differences, ordering
+from proda_lib.evaluation.report import Key
 from proda_lib.evaluation.tables import Rows, table01, table03, table04, table05
-from proda_lib.files import write_atomically
+from proda_lib.files import write_json
 from proda_lib.paths import results_root
 from proda_lib.training.runs import Run
 
@@ -160,8 +162,7 @@ def _chosen(run: Run, choices: Sequence[tuple[str, str, str | None]]) -> tuple[n
 
 def write(found: dict[str, list[float]]) -> None:
     """Keep these intervals, and no others, in ``results/paired.json``."""
-    text = json.dumps(dict(sorted(found.items())), indent=1) + "\n"
-    write_atomically(results_root() / "paired.json", lambda path: path.write_text(text))
+    write_json(results_root() / "paired.json", dict(sorted(found.items())))
 
 
 def interval(have: dict[str, list[float]], found: Recorded, this: str, that: str, measure: str) -> Interval | None:

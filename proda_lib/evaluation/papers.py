@@ -7,7 +7,7 @@ import math
 from dataclasses import dataclass
 
 from proda_lib.errors import DataError
-from proda_lib.evaluation.report import Spread
+from proda_lib.evaluation.cells import Spread
 from proda_lib.paths import results_root
 
 COLUMNS = ("table", "row", "column", "value", "spread", "unit")

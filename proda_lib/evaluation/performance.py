@@ -13,7 +13,7 @@ from pathlib import Path
 import pandas as pd
 
 from proda_lib.errors import DataError
-from proda_lib.evaluation.report import Table, Text, bullets
+from proda_lib.evaluation.cells import Table, Text, bullets
 from proda_lib.paths import results_root
 
 COMMAND = "python -m benchmarks --json results/benchmarks/NAME.json"

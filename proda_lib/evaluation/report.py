@@ -1,19 +1,13 @@
-"""Runs → tables: mean ± standard deviation over seeds, beside the papers' numbers, with the names of the records.
-
-A table is made of cells, and a cell is a :class:`Spread`: the values that it stands for stay with it until it is shown.
-"""
+"""Runs → tables: mean ± standard deviation over seeds, beside the papers' numbers, with the names of the records."""
 
 from __future__ import annotations
 
-import html
-import math
-import statistics
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
 from importlib.metadata import metadata
 
 import pandas as pd
 
+from proda_lib.evaluation.cells import Spread, Table
 from proda_lib.evaluation.tables import Rows
 from proda_lib.training import runs
 from proda_lib.training.recipe import NETWORK_NAMES, command
@@ -26,113 +20,6 @@ Key = str | tuple[str, ...]
 
 DATASETS = {"world": "SSG-World", "cad120": "CAD-120", "cad120_clips": "CAD-120, clips",
             "action_genome": "Action Genome"}  # fmt: skip
-
-
-@dataclass(frozen=True)
-class Spread:
-    """Values of one measure, one per seed. Shown as "12.3 ± 0.4", a single value as "12.3", none as ``blank``.
-
-    ``signed``: a difference, "+12.3 ± 0.4".
-    """
-
-    values: tuple[float, ...] = ()
-    digits: int = 1
-    blank: str = "–"
-    signed: bool = False
-
-    @property
-    def mean(self) -> float:
-        return statistics.fmean(self.values) if self.values else math.nan
-
-    @property
-    def sd(self) -> float:
-        """Standard deviation of a sample (divisor n − 1); NaN for fewer than two values."""
-        return statistics.stdev(self.values) if len(self.values) > 1 else math.nan
-
-    def __str__(self) -> str:
-        if not self.values:
-            return self.blank
-        spread = f" ± {self.sd:.{self.digits}f}" if len(self.values) > 1 else ""
-        return f"{self.mean:{'+' if self.signed else ''}.{self.digits}f}{spread}".replace("-", "−")
-
-
-@dataclass(frozen=True)
-class Interval:
-    """``difference`` of mAP in points (mean over seeds), and the ends of its 95 % bootstrap interval.
-
-    ``seeds``: how many of how many seeds, where it is not all of them.
-    """
-
-    difference: float
-    low: float
-    high: float
-    seeds: str = ""
-
-    @property
-    def range(self) -> str:
-        return f"[{self.low:+.1f}, {self.high:+.1f}] {self.seeds}".replace("-", "−").rstrip()
-
-    @property
-    def holds_0(self) -> bool:
-        return self.low <= 0 <= self.high
-
-
-@dataclass(frozen=True, eq=False)
-class Table:
-    """A frame of cells with a note below, shown without index clutter; ``frame`` has the cells for further use."""
-
-    frame: pd.DataFrame
-    note: str = ""
-
-    def _repr_html_(self) -> str:
-        if self.frame.empty:
-            return f'<p class="table-note">{html.escape(self.note)}</p>'
-        strings = self.frame.map(str)
-        levels = strings.columns.nlevels
-        head = ""
-        for level in range(levels):
-            cells, heads = "", [c if levels == 1 else c[level] for c in strings.columns]
-            for name, span in _spans(heads) if level < levels - 1 else [(h, 1) for h in heads]:
-                cells += f'<th colspan="{span}" scope="colgroup">{html.escape(str(name))}</th>'
-            corner = html.escape(str(strings.index.name or "")) if level == levels - 1 else ""
-            head += f"<tr><th>{corner}</th>{cells}</tr>"
-        names = [name if isinstance(name, str) else ": ".join(map(str, name)) for name in strings.index]
-        body = "".join(
-            f'<tr><th scope="row">{_cell(name)}</th>' + "".join(f"<td>{_cell(cell)}</td>" for cell in row) + "</tr>"
-            for name, row in zip(names, strings.to_numpy().tolist(), strict=True)
-        )
-        note = f'<p class="table-note">{html.escape(self.note)}</p>' if self.note else ""
-        return f'<table class="dataframe results"><thead>{head}</thead><tbody>{body}</tbody></table>{note}'
-
-    def __repr__(self) -> str:
-        return self.frame.map(str).to_string() + (f"\n{self.note}" if self.note else "")
-
-
-def _cell(text: str) -> str:
-    """Escaped, unless it is a link."""
-    return text if text.startswith("<a ") else html.escape(text)
-
-
-def _spans(names: Sequence[str]) -> list[tuple[str, int]]:
-    spans: list[tuple[str, int]] = []
-    for name in names:
-        spans[-1:] = [(name, spans[-1][1] + 1)] if spans and spans[-1][0] == name else [*spans[-1:], (name, 1)]
-    return spans
-
-
-class Text(str):
-    """Computed sentences: a notebook shows them as text, not as code."""
-
-    def _repr_markdown_(self) -> str:
-        return str(self)
-
-
-def bullets(sentences: Iterable[str]) -> Text:
-    """Sentences as a list."""
-    return Text("\n".join(f"- {sentence}" for sentence in sentences))
-
-
-# --- runs -------------------------------------------------------------------------------------------------------------
 
 
 def get_runs(rows: Rows, device: str = "cpu", weights: bool = False) -> RunRows:
@@ -249,49 +136,3 @@ def rerun_command(run: Run) -> str:
     """
     count = run.record["hardware"].get("threads")
     return f"OMP_NUM_THREADS={count} " * bool(count) + command(run.recipe)
-
-
-# --- sentences --------------------------------------------------------------------------------------------------------
-
-
-def differences(first: Sequence[Run], second: Sequence[Run], key: Key, other: Key | None = None) -> Spread:
-    """``first`` − ``second`` in a metric, seed by seed (seeds that only one of them has are left out)."""
-    values = {}
-    for group, wanted in ((first, key), (second, other or key)):
-        for run in group:
-            values.setdefault(run.recipe.seed, []).extend(spread([run], wanted).values)
-    return Spread(tuple(pair[0] - pair[1] for _, pair in sorted(values.items()) if len(pair) == 2))
-
-
-def compare(name: str, other: str, measure: str, difference: Spread, unit: str = "points") -> str:
-    """A sentence on which of two is higher, as the numbers have it."""
-    count = len(difference.values)
-    if not count:
-        return f"{measure}: {name} and {other} have no seed in common."
-    higher = sum(value > 0 for value in difference.values)
-    sign = "+" if difference.mean >= 0 else "−"
-    size = f"{sign}{abs(difference.mean):.{difference.digits}f}"
-    if count == 1:
-        return f"{measure}: {name} − {other} = {size} {unit} (one seed, so without a spread)."
-    size += f" ± {difference.sd:.{difference.digits}f}"
-    return f"{measure}: {name} − {other} = {size} {unit}; {name} is higher with {higher} of {count} seeds."
-
-
-def ordering(difference: Spread, expected: float, interval: Interval | None = None) -> str:
-    """Whether the sign of ``expected`` (the paper's difference) is that of ours, seed by seed; and whether the interval
-    of ours over test videos, if there is one, holds 0."""
-    count = len(difference.values)
-    same, other = (sum(sign * value * expected > 0 for value in difference.values) for sign in (1, -1))
-    if not count:
-        return "nothing to compare"
-    if not same and not other:
-        return "no difference"
-    if count == 1:
-        words = "the same ordering as the paper's, with one seed" if same else "the other ordering, with one seed"
-    elif same == count:
-        words = f"the paper's ordering holds with all {count} seeds"
-    elif other == count:
-        words = f"reversed with all {count} seeds"
-    else:
-        words = f"the paper's ordering holds with {same} of {count} seeds"
-    return f"{words}; the interval holds 0" if interval and interval.holds_0 else words

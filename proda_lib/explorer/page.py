@@ -14,9 +14,10 @@ import numpy as np
 from matplotlib.colors import to_hex
 
 from proda_lib.errors import RecipeError
-from proda_lib.evaluation.report import Text, setting
+from proda_lib.evaluation.cells import Text
+from proda_lib.evaluation.report import setting
 from proda_lib.explorer.precompute import precompute
-from proda_lib.files import write_atomically
+from proda_lib.files import write_text
 from proda_lib.graph import SceneGraph
 from proda_lib.models.proda import ProDA
 from proda_lib.plotting import style
@@ -61,7 +62,7 @@ class Explorer:
 
     def save(self, path: str | os.PathLike) -> Path:
         """Write the page to a file, which can be opened, sent or put on a web server."""
-        write_atomically(Path(path), lambda partial: partial.write_text(self.html(), encoding="utf-8"))
+        write_text(Path(path), self.html())
         return Path(path)
 
     def _repr_html_(self) -> str:

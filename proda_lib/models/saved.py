@@ -15,7 +15,7 @@ from torch import nn
 
 from proda_lib.devices import checked_device
 from proda_lib.errors import CheckpointError, RecipeError
-from proda_lib.files import write_atomically
+from proda_lib.files import write_atomically, write_json
 from proda_lib.models.config import ModelConfig
 
 
@@ -31,7 +31,7 @@ class SavedModel(nn.Module):
         weights = {name: tensor.detach().cpu().contiguous() for name, tensor in self.state_dict().items()}
         config = {"model": type(self).__name__, **dataclasses.asdict(self.config)}
         write_atomically(folder / "model.safetensors", lambda path: path.write_bytes(save(weights)))
-        write_atomically(folder / "config.json", lambda path: path.write_text(json.dumps(config, indent=2) + "\n"))
+        write_json(folder / "config.json", config, indent=2)
 
     @classmethod
     def from_pretrained(cls, folder: str | os.PathLike, device: torch.device | str = "cpu") -> Self:

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from proda_lib.errors import CheckpointError
-from proda_lib.files import sha256, write_atomically
+from proda_lib.files import sha256, write_json
 from proda_lib.vocabulary import Vocabulary
 
 #: The weights that come with the library.
@@ -43,8 +43,7 @@ def shipped_version() -> str:
 
 def write_vocabulary(vocabulary: Vocabulary, folder: str | os.PathLike) -> None:
     """Write ``vocabulary.json`` beside a saved model."""
-    text = json.dumps(dataclasses.asdict(vocabulary), indent=1) + "\n"
-    write_atomically(Path(folder) / "vocabulary.json", lambda path: path.write_text(text, encoding="utf-8"))
+    write_json(Path(folder) / "vocabulary.json", dataclasses.asdict(vocabulary))
 
 
 def read_vocabulary(folder: str | os.PathLike) -> Vocabulary:

@@ -8,10 +8,12 @@ import numpy as np
 import pandas as pd
 
 from proda_lib.evaluation import paired
+from proda_lib.evaluation.cells import Spread, Table, Text, bullets
+from proda_lib.evaluation.differences import compare, differences
 from proda_lib.evaluation.grid import Recorded, cell
 from proda_lib.evaluation.layouts import RULES
 from proda_lib.evaluation.papers import paper_table
-from proda_lib.evaluation.report import Key, Spread, Table, Text, bullets, compare, differences
+from proda_lib.evaluation.report import Key
 from proda_lib.evaluation.tables import Rows
 
 #: Column → key. a_t and a_u are the paper's protocol over both kinds of specification. The encoder alone and

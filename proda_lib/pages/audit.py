@@ -10,19 +10,11 @@ import pandas as pd
 from jaxtyping import Float
 
 from proda_lib.evaluation import audit, prompt_only, tables
+from proda_lib.evaluation.cells import Spread, Table, Text, bullets
 from proda_lib.evaluation.grid import Recorded, made_or_read
 from proda_lib.evaluation.layouts import ASKED, RULES, UNKNOWN
 from proda_lib.evaluation.papers import paper_table
-from proda_lib.evaluation.report import (
-    Key,
-    Spread,
-    Table,
-    Text,
-    bullets,
-    frame_of,
-    spread,
-    without_empty_lines,
-)
+from proda_lib.evaluation.report import Key, frame_of, spread, without_empty_lines
 from proda_lib.evaluation.robustness import KINDS
 from proda_lib.evaluation.tables import Rows
 from proda_lib.pages import robustness

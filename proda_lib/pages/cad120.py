@@ -5,18 +5,11 @@ from __future__ import annotations
 import pandas as pd
 
 from proda_lib.evaluation import cad120_controls
+from proda_lib.evaluation.cells import Spread, Table, Text, bullets
 from proda_lib.evaluation.grid import Recorded
 from proda_lib.evaluation.layouts import ASKED, LABEL_FREE, RULES
 from proda_lib.evaluation.papers import paper_table
-from proda_lib.evaluation.report import (
-    Spread,
-    Table,
-    Text,
-    bullets,
-    frame_of,
-    spread,
-    without_empty_lines,
-)
+from proda_lib.evaluation.report import frame_of, spread, without_empty_lines
 
 #: Controls of CAD-120: line → record, column group, and the fields for its columns.
 CONTROLS = {

@@ -7,19 +7,10 @@ from collections.abc import Sequence
 import pandas as pd
 
 from proda_lib.evaluation import audit, report, tables
+from proda_lib.evaluation.cells import Spread, Table, Text, bullets
+from proda_lib.evaluation.differences import compare, differences
 from proda_lib.evaluation.grid import Recorded, cell
-from proda_lib.evaluation.report import (
-    DATASETS,
-    Key,
-    RunRows,
-    Spread,
-    Table,
-    Text,
-    bullets,
-    compare,
-    differences,
-    spread,
-)
+from proda_lib.evaluation.report import DATASETS, Key, RunRows, spread
 from proda_lib.training.runs import Run
 
 #: Measures of ProDA that the page follows: one under the paper's protocol, two without labels in the question.

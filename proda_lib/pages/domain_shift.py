@@ -7,9 +7,10 @@ import statistics
 import pandas as pd
 
 from proda_lib.datasets.scenarios import TEST_SCENES
+from proda_lib.evaluation.cells import Spread, Table, Text, bullets
 from proda_lib.evaluation.grid import Recorded, cell
 from proda_lib.evaluation.layouts import RULES
-from proda_lib.evaluation.report import Key, Spread, Table, Text, bullets
+from proda_lib.evaluation.report import Key
 
 #: Column → (model, key).
 COLUMNS: dict[tuple[str, str], tuple[str, Key]] = {

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import pandas as pd
 
+from proda_lib.evaluation.cells import Spread, Table, Text, bullets
+from proda_lib.evaluation.differences import compare, differences
 from proda_lib.evaluation.grid import Recorded, cell
 from proda_lib.evaluation.layouts import LABEL_FREE, RULES
-from proda_lib.evaluation.report import Spread, Table, Text, bullets, compare, differences
 
 FREE, ASKED = "no test label in the question", "question built from the test labels"
 SINGLES, OWN = "ProDA, absent singles", "ProDA, own questions"

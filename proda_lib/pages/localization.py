@@ -8,19 +8,11 @@ from collections.abc import Sequence
 import numpy as np
 import pandas as pd
 
+from proda_lib.evaluation.cells import Spread, Table, Text, bullets
+from proda_lib.evaluation.differences import compare, differences
 from proda_lib.evaluation.localization import THRESHOLDS
 from proda_lib.evaluation.papers import paper_table
-from proda_lib.evaluation.report import (
-    RunRows,
-    Spread,
-    Table,
-    Text,
-    bullets,
-    compare,
-    differences,
-    setting,
-    spread,
-)
+from proda_lib.evaluation.report import RunRows, setting, spread
 from proda_lib.training.runs import Run
 
 #: Kind of question → (name of the paper's table, title).

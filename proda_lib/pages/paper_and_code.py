@@ -6,22 +6,11 @@ import dataclasses
 
 import pandas as pd
 
+from proda_lib.evaluation.cells import Spread, Table, Text, bullets
+from proda_lib.evaluation.differences import compare, differences
 from proda_lib.evaluation.grid import Recorded, cell
 from proda_lib.evaluation.layouts import ASKED, LABEL_FREE, RULES
-from proda_lib.evaluation.report import (
-    Key,
-    RunRows,
-    Spread,
-    Table,
-    Text,
-    bullets,
-    compare,
-    differences,
-    frame_of,
-    setting,
-    spread,
-    without_empty_lines,
-)
+from proda_lib.evaluation.report import Key, RunRows, frame_of, setting, spread, without_empty_lines
 from proda_lib.training.recipe import Recipe
 
 #: Where a question is built from the test labels, and where none is.

@@ -14,10 +14,10 @@ from proda_lib.datasets.action_genome_files import key_of, load_dict
 from proda_lib.datasets.registry import load_splits
 from proda_lib.datasets.report import Report
 from proda_lib.errors import DataError
+from proda_lib.evaluation.cells import Spread, Table, Text, bullets
 from proda_lib.evaluation.explain import look
 from proda_lib.evaluation.localization import example_videos
 from proda_lib.evaluation.parsing import attention_summary, parsing_summary
-from proda_lib.evaluation.report import Spread, Table, Text, bullets
 from proda_lib.graph import SceneGraph
 from proda_lib.models.proda import ProDA
 from proda_lib.paths import data_root

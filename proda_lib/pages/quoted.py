@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pandas as pd
 
+from proda_lib.evaluation.cells import Spread, Table
 from proda_lib.evaluation.papers import paper_table
-from proda_lib.evaluation.report import Spread, Table
 
 
 def quoted_table(name: str, corner: str) -> Table:

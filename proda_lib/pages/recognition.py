@@ -9,9 +9,10 @@ import torch
 
 from proda_lib.datasets.world import VOCABULARY
 from proda_lib.evaluation import paired
+from proda_lib.evaluation.cells import Table, Text, bullets
+from proda_lib.evaluation.differences import compare, differences
 from proda_lib.evaluation.grid import Recorded, cell
 from proda_lib.evaluation.layouts import RULES
-from proda_lib.evaluation.report import Table, Text, bullets, compare, differences
 from proda_lib.evaluation.tables import table01
 from proda_lib.models.controls import EncoderOnly
 from proda_lib.training.recipe import NETWORK_NAMES, Recipe

@@ -9,8 +9,9 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from proda_lib.errors import DataError
+from proda_lib.evaluation.cells import Spread, Table
 from proda_lib.evaluation.grid import Recorded
-from proda_lib.evaluation.report import DATASETS, Spread, Table
+from proda_lib.evaluation.report import DATASETS
 from proda_lib.evaluation.tables import by_page
 from proda_lib.paths import results_root
 from proda_lib.plotting import style

@@ -9,7 +9,7 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from proda_lib.errors import DataError
-from proda_lib.evaluation.report import Table, Text, bullets
+from proda_lib.evaluation.cells import Table, Text, bullets
 from proda_lib.paths import results_root
 from proda_lib.plotting import style
 

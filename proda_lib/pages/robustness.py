@@ -6,8 +6,9 @@ import numpy as np
 import pandas as pd
 from jaxtyping import Float
 
+from proda_lib.evaluation.cells import Spread, Table, Text, bullets
 from proda_lib.evaluation.papers import Quoted, paper_table
-from proda_lib.evaluation.report import RunRows, Spread, Table, Text, bullets, setting, spread
+from proda_lib.evaluation.report import RunRows, setting, spread
 from proda_lib.evaluation.robustness import KINDS
 
 #: Column group → (row of the runs, name in the record's "robustness").

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pandas as pd
 
+from proda_lib.evaluation.cells import Spread, Table, Text, bullets
 from proda_lib.evaluation.papers import paper_table
-from proda_lib.evaluation.report import Spread, Table, Text, bullets
 from proda_lib.evaluation.separability import Distance, Separability, Separation
 
 #: Set of videos → prompts on their own videos, and the control.

@@ -8,10 +8,12 @@ from collections.abc import Callable, Sequence
 import pandas as pd
 
 from proda_lib.evaluation import audit, grid, paired, tables
+from proda_lib.evaluation.cells import Interval, Spread, Table
+from proda_lib.evaluation.differences import differences
 from proda_lib.evaluation.grid import Recorded, cell
 from proda_lib.evaluation.layouts import RULES
 from proda_lib.evaluation.papers import paper_table
-from proda_lib.evaluation.report import Interval, Key, Spread, Table, differences
+from proda_lib.evaluation.report import Key
 
 #: Data sets that were trained on, as the book calls them.
 DATA = {"world": "SSG-World", "cad120": "CAD-120"}

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import pandas as pd
 
+from proda_lib.evaluation.cells import Spread, Table
 from proda_lib.evaluation.grid import Recorded, cell
 from proda_lib.evaluation.layouts import RULES
-from proda_lib.evaluation.report import Key, Spread, Table
+from proda_lib.evaluation.report import Key
 from proda_lib.pages.ablations import ANSWERS
 
 

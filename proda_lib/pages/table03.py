@@ -7,23 +7,11 @@ from collections.abc import Sequence
 
 import pandas as pd
 
+from proda_lib.evaluation.cells import Spread, Table, Text, bullets
+from proda_lib.evaluation.differences import compare, differences, ordering
 from proda_lib.evaluation.layouts import ASKED, LABEL_FREE, RULES, UNKNOWN
 from proda_lib.evaluation.papers import paper_table
-from proda_lib.evaluation.report import (
-    Key,
-    RunRows,
-    Spread,
-    Table,
-    Text,
-    bullets,
-    compare,
-    differences,
-    frame_of,
-    ordering,
-    setting,
-    spread,
-    without_empty_lines,
-)
+from proda_lib.evaluation.report import Key, RunRows, frame_of, setting, spread, without_empty_lines
 
 
 def _put_paper(frame: pd.DataFrame, name: str, lines: dict[str, str], columns: Sequence[str]) -> pd.DataFrame:

@@ -7,9 +7,11 @@ import itertools
 import pandas as pd
 from matplotlib.figure import Figure
 
+from proda_lib.evaluation.cells import Spread, Table, Text, bullets
+from proda_lib.evaluation.differences import compare, differences
 from proda_lib.evaluation.grid import Recorded, cell
 from proda_lib.evaluation.layouts import RULES
-from proda_lib.evaluation.report import Key, Spread, Table, Text, bullets, compare, differences, network_size
+from proda_lib.evaluation.report import Key, network_size
 from proda_lib.evaluation.tables import SHARES, STARTS
 from proda_lib.plotting import style
 from proda_lib.training.data import VALIDATION, share_size

@@ -20,7 +20,7 @@ def controls_by_rows(frame: pd.DataFrame, datasets: Sequence[str], quoted: dict[
     """A panel for each data set, a line for each kind of row: dots are seeds, the bar is their mean.
 
     Args:
-        frame: cells are ``report.Spread``, columns (data set, control).
+        frame: cells are ``cells.Spread``, columns (data set, control).
         quoted: label → a number of the paper, drawn as a vertical line beside a_t in the first panel.
     """
     figure, axes = style.subplots(1, len(datasets), height=1.2 + 0.34 * len(frame), sharex=True, sharey=True)

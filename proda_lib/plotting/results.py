@@ -6,7 +6,8 @@ import pandas as pd
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from proda_lib.evaluation.report import Spread, without_empty_lines
+from proda_lib.evaluation.cells import Spread
+from proda_lib.evaluation.report import without_empty_lines
 from proda_lib.plotting import style
 
 MARKERS = "osD^vP"

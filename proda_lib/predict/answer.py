@@ -18,7 +18,7 @@ from proda_lib.errors import DataError
 from proda_lib.evaluation.explain import Answer
 from proda_lib.evaluation.localization import found_segments
 from proda_lib.features.film import Picture
-from proda_lib.files import make_folder, write_atomically
+from proda_lib.files import make_folder, write_atomically, write_text
 from proda_lib.graph import SceneGraph
 from proda_lib.nn.readout import localization_score
 from proda_lib.plotting.graphs import slot_names
@@ -166,7 +166,7 @@ class Prediction:
         if self.detected:
             _write_graph(self.graph, folder / "graph.json")
         for name, text in texts.items():
-            write_atomically(folder / name, lambda path, text=text: path.write_text(text, encoding="utf-8"))
+            write_text(folder / name, text)
         return folder / "report.html"
 
     def _repr_html_(self) -> str:

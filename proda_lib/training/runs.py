@@ -36,7 +36,7 @@ import proda_lib
 from proda_lib.datasets.registry import Split, data_version, load_splits, visual_features
 from proda_lib.distributed import any_process, barrier, first_decides, processes, rank
 from proda_lib.errors import CheckpointError, DataError
-from proda_lib.files import write_atomically
+from proda_lib.files import write_atomically, write_json
 from proda_lib.models.saved import SavedModel
 from proda_lib.models.shipped import shipped_version
 from proda_lib.paths import project_root, results_root, runs_root
@@ -232,7 +232,7 @@ def commit_record(run: Run) -> Path:
     """Copy a run's record to the committed results."""
     path = results_root() / "runs" / f"{run.name}.json"
     path.parent.mkdir(parents=True, exist_ok=True)
-    _write_json(path, run.record)
+    write_json(path, run.record)
     return path
 
 
@@ -278,17 +278,13 @@ def _make(recipe: Recipe, folder: Path, device: str, fabric) -> None:
 def _write_run(folder: Path, record: dict, kept: dict[str, np.ndarray]) -> None:
     scores = {name: np.ascontiguousarray(value) for name, value in kept.items()}
     write_atomically(folder / "scores.safetensors", lambda path: path.write_bytes(save(scores)))
-    _write_json(folder / "record.json", record)
+    write_json(folder / "record.json", record)
 
 
 def _splits(recipe: Recipe) -> list[Split]:
     splits = load_splits(recipe.dataset, recipe.train_videos, recipe.test_videos, recipe.changes, recipe.seed,
                          recipe.scenario, recipe.scene_bias)  # fmt: skip
     return [dataclasses.replace(split, test=evaluation_videos(split.test, recipe)) for split in splits]
-
-
-def _write_json(path: Path, content: dict) -> None:
-    write_atomically(path, lambda partial: partial.write_text(json.dumps(content, indent=1) + "\n"))
 
 
 @contextlib.contextmanager
