@@ -29,7 +29,7 @@ from proda_lib.distributed import each_its_part
 from proda_lib.errors import DataError
 from proda_lib.evaluation.protocols import VIDEOS_AT_ONCE
 from proda_lib.evaluation.scan import MEMORY, rows_within
-from proda_lib.evaluation.token_scores import Scores, prompted_scores, unprompted_scores
+from proda_lib.evaluation.token_scores import TokenScores, prompted_scores, unprompted_scores
 from proda_lib.graph import SceneGraph
 from proda_lib.models.controls import EncoderOnly
 from proda_lib.models.proda import ProDA
@@ -182,7 +182,7 @@ class Tally:
             whole.unseen += part.unseen
         return whole
 
-    def add(self, graph: SceneGraph, action: int, asked: Scores, other: Scores | None = None) -> None:
+    def add(self, graph: SceneGraph, action: int, asked: TokenScores, other: TokenScores | None = None) -> None:
         """One question, its scores, and those of the control if there is one."""
         self.videos.add(graph.video)
         edges, nodes = carrying(graph, action)

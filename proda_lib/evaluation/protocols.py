@@ -150,8 +150,8 @@ def _paper_protocol(model: ProDA, graphs: Sequence[SceneGraph], recipe: Recipe, 
     return PaperProtocol(video=video, sap=sap, distractor=distractor, labels=labels, **scores)
 
 
-#: For the videos of a batch, given a_m (B, C): the questions, as (video, SAP) rows.
-Questions = Callable[[Tensor], tuple[np.ndarray, Bool[np.ndarray, "R C"]]]
+#: A label-free protocol: for the videos of a batch, given a_m (B, C), its questions, as (video, SAP) rows.
+FreeProtocol = Callable[[Tensor], tuple[np.ndarray, Bool[np.ndarray, "R C"]]]
 
 
 @dataclass(frozen=True, eq=False)
@@ -176,14 +176,14 @@ class LabelFree:
 
 
 @torch.no_grad()
-def ask(model: ProDA, graphs: Sequence[SceneGraph], questions: Questions, frames: int, device="cpu") -> LabelFree:
+def ask(model: ProDA, graphs: Sequence[SceneGraph], questions: FreeProtocol, frames: int, device="cpu") -> LabelFree:
     """Ask label-free questions and give each class its a_s from the question that holds it."""
     return ask_every(model, graphs, {"asked": questions}, frames, device)["asked"]
 
 
 @torch.no_grad()
 def ask_every(
-    model: ProDA, graphs: Sequence[SceneGraph], protocols: Mapping[str, Questions], frames: int, device="cpu"
+    model: ProDA, graphs: Sequence[SceneGraph], protocols: Mapping[str, FreeProtocol], frames: int, device="cpu"
 ) -> dict[str, LabelFree]:
     """:func:`ask` for several protocols by name; each video is encoded once for all of them."""
     model.eval()
@@ -198,7 +198,7 @@ def _joined(parts: Sequence[dict[str, LabelFree]]) -> dict[str, LabelFree]:
     return {name: LabelFree.concatenate([part[name] for part in parts]) for name in parts[0]}
 
 
-def _ask(model: ProDA, batch: SceneGraphBatch, protocols: Mapping[str, Questions]) -> dict[str, LabelFree]:
+def _ask(model: ProDA, batch: SceneGraphBatch, protocols: Mapping[str, FreeProtocol]) -> dict[str, LabelFree]:
     device, step = batch.labels.device, rows_of_both(model.config, batch, ROWS_AT_ONCE)
     encoded, found = model.encode(batch), {}
     a_m = model.unprompted(batch, encoded).logits
@@ -231,7 +231,7 @@ def ask_each_alone(model: ProDA, graphs: Sequence[SceneGraph], frames: int, devi
     return LabelFree.concatenate(each_its_part(graphs, answers))
 
 
-def partition_questions(actions: int, length: int, seed: int) -> Questions:
+def partition_questions(actions: int, length: int, seed: int) -> FreeProtocol:
     """The main protocol: all actions, split at random into ⌈C/K⌉ SAPs of K, the same split for every video."""
     groups = partition(actions, length, np.random.default_rng([seed, 5]))
     return lambda a_m: (np.repeat(np.arange(len(a_m)), len(groups)), np.tile(groups, (len(a_m), 1)))
@@ -243,12 +243,12 @@ def best_actions(scores: Float[Tensor, "V C"], length: int) -> Bool[Tensor, "V C
     return torch.zeros_like(scores, dtype=torch.bool).scatter(1, best, True)
 
 
-def self_questions(length: int) -> Questions:
+def self_questions(length: int) -> FreeProtocol:
     """One SAP per video: the K best actions of a_m."""
     return lambda a_m: (np.arange(len(a_m)), best_actions(a_m, length).cpu().numpy())
 
 
-def none_questions(actions: int) -> Questions:
+def none_questions(actions: int) -> FreeProtocol:
     """One SAP of all ones: nothing is singled out. Out of distribution, since training never shows it."""
     return lambda a_m: (np.arange(len(a_m)), np.ones((len(a_m), actions), dtype=bool))
 

@@ -23,13 +23,13 @@ from proda_lib.nn.video_encoder import EncodedVideos
 from proda_lib.specification import one_hot
 
 #: Scores of one question: kind ("edges", "nodes") → measure → a score for each token of that kind.
-Scores = dict[str, dict[str, np.ndarray]]
+TokenScores = dict[str, dict[str, np.ndarray]]
 
 
 def prompted_scores(
     model: ProDA, batch: SceneGraphBatch, encoded: EncodedVideos, actions: Int[np.ndarray, "R"],
     row_video: Int[np.ndarray, "R"],
-) -> list[Scores]:  # fmt: skip
+) -> list[TokenScores]:  # fmt: skip
     """What ProDA does with R questions for one action each; one entry a question."""
     device = batch.labels.device
     sap = torch.from_numpy(one_hot(actions, model.config.actions)).to(device)
@@ -75,7 +75,7 @@ def gradient_times_input(
 
 
 @torch.no_grad()
-def unprompted_scores(model: EncoderOnly, batch: SceneGraphBatch) -> list[Scores]:
+def unprompted_scores(model: EncoderOnly, batch: SceneGraphBatch) -> list[TokenScores]:
     """What the encoder-only model attends to; one entry a video."""
     rows, seen = batch.rows(range(len(batch))), []
     with listening(model.readout.node_score, lambda module, inputs, output: seen.append(output)):
@@ -117,8 +117,8 @@ def received(block: SelfAttentionBlock, x: Float[Tensor, "P D"], sequences: Sequ
     return sequences.collect((weights * sequences.mask[..., None]).sum(1))
 
 
-def _by_row(edges: dict[str, Tensor], edge_counts, nodes: dict[str, Tensor], node_counts) -> list[Scores]:
-    found: list[Scores] = [{"edges": {}, "nodes": {}} for _ in edge_counts]
+def _by_row(edges: dict[str, Tensor], edge_counts, nodes: dict[str, Tensor], node_counts) -> list[TokenScores]:
+    found: list[TokenScores] = [{"edges": {}, "nodes": {}} for _ in edge_counts]
     for kind, measures, counts in (("edges", edges, edge_counts), ("nodes", nodes, node_counts)):
         ends = np.cumsum(counts)[:-1]
         for name, values in measures.items():
