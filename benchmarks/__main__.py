@@ -50,7 +50,7 @@ def table(rows: list[Row], machine: dict[str, object], quick: bool) -> Table:
     where = machine.get("gpu") or f"{machine['cpu']}, {machine['threads']} threads"
     caption = "ratio: larger is better. spread –: a side was measured once."
     if quick:
-        caption += f"\nNot in --quick, where they would take more than three minutes: {left_out()}."
+        caption += f"\nNot in --quick, where they would take too long: {left_out()}."
     shown = Table(title=f"{where}, torch {machine['torch']}", caption=caption)
     for title in ("name", "reference", "ours", "unit", "ratio", "spread", "repeats", "note"):
         figures = title in ("reference", "ours", "ratio", "spread", "repeats")
@@ -103,8 +103,8 @@ def merged(old: dict, new: dict) -> dict:
 
 def main() -> None:
     parser = argparse.ArgumentParser("python -m benchmarks", description="The library against its yardsticks.")
-    parser.add_argument("--quick", action="store_true", help="few repeats, the compared rows only; under three minutes "
-                        "on two cores")  # fmt: skip
+    parser.add_argument("--quick", action="store_true", help="few repeats, the compared rows only; two to four minutes "
+                        "on two cores, as their memory is fast or slow")  # fmt: skip
     parser.add_argument("--json", type=Path, metavar="FILE", help="also write what was found to FILE")
     parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
     parser.add_argument("--only", metavar="NAME", default="*", help="a row, with or without @d768, or roofline or "
