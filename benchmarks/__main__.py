@@ -25,6 +25,7 @@ from benchmarks.curves import TIMED, curve_config, curves, rooflines, timed_agai
 from benchmarks.measure import describe, has_bf16, matmul_rate
 from benchmarks.others import ON_GPU, OTHERS, other_rows
 from benchmarks.store import STORE
+from proda_lib.files import write_json
 from proda_lib.memory import keep_freed_memory
 
 #: What can be asked for without --quick; on a GPU also :data:`~benchmarks.others.ON_GPU`.
@@ -139,7 +140,7 @@ def main() -> None:
         if given.only != "*" and given.json.exists():
             written = merged(json.loads(given.json.read_text()), written)
         given.json.parent.mkdir(parents=True, exist_ok=True)
-        given.json.write_text(json.dumps(written, indent=2) + "\n")
+        write_json(given.json, written, indent=2)
 
 
 if __name__ == "__main__":

@@ -67,10 +67,6 @@ def executed_markers(profile: str, device: str) -> list[str]:
     return [f"build/executed-{profile}-{device}/{name}.{notebook_hash(name, inputs)[:12]}" for name in notebooks()]
 
 
-def put(path: Path, text: str) -> None:
-    write_text(path, text)
-
-
 def execute(name: str, target: Path, work: Path, profile: str, device: str) -> bool:
     """Run one notebook; on success ``target`` is the executed copy, otherwise the copy beside it shows the error."""
     for folder in (target.parent, work / Path(name).parent):
@@ -93,7 +89,7 @@ def execute(name: str, target: Path, work: Path, profile: str, device: str) -> b
     notebook = clean(nbformat.read(partial, as_version=4), ROOT)
     partial.unlink()
     failed = target.with_suffix(".failed.ipynb")
-    put(failed if error else target, nbformat.writes(notebook))
+    write_text(failed if error else target, nbformat.writes(notebook))
     if error:
         print(f"  FAILED {error.ename}: {error.evalue}\n  see {failed.relative_to(ROOT)}", flush=True)
         return False
@@ -119,7 +115,7 @@ def execute_all(names: list[str], work: Path, done: Path, profile: str, device: 
         else:
             print("executing", flush=True)
             if execute(name, target, work, profile, device):
-                put(stamp, digest)
+                write_text(stamp, digest)
                 print(f"{'':8}{name}: {time.monotonic() - start:.1f} s", flush=True)
             else:
                 failures.append(name)
@@ -179,7 +175,7 @@ def main() -> int:
         for name in set(names) - set(failures):
             notebook = clean(nbformat.read(done / f"{name}.ipynb", as_version=4), ROOT, committed=True)
             notebook.metadata["proda"] = {"records": grid.records_of(name)}
-            put(BOOK / f"{name}.ipynb", nbformat.writes(notebook))
+            write_text(BOOK / f"{name}.ipynb", nbformat.writes(notebook))
     if args.no_site:
         page = None
     else:

@@ -28,7 +28,7 @@ from proda_lib.datasets.charades import read_charades, read_classes
 from proda_lib.datasets.official import CHARADES_CLASSES, CHARADES_CSVS, SPLITS, Files, charades_folder
 from proda_lib.datasets.report import Report
 from proda_lib.errors import DataError, DataErrors
-from proda_lib.files import NO_ROOM, make_folder, replacing, sha256, write_text
+from proda_lib.files import NO_ROOM, make_folder, replacing, sha256, write_json
 from proda_lib.paths import data_root
 
 CHECKSUMS = Path(__file__).with_name("checksums.json")  #: {data set: {archive: SHA-256}} of the known releases
@@ -95,8 +95,7 @@ def add_dataset(
         files = _unpack(archive, unpacked)
         if errors := ARCHIVES[name](unpacked).errors:
             raise DataErrors(errors)
-        marker = json.dumps({"archive": archive.name, "sha256": digest}, indent=2) + "\n"
-        write_text(unpacked / MARKER, marker)
+        write_json(unpacked / MARKER, {"archive": archive.name, "sha256": digest}, indent=2)
     say(f"{name}: {files} files in {target}")
     return target
 

@@ -12,9 +12,9 @@ from jaxtyping import Float
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
-from proda_lib.batch import collate, collate_for
+from proda_lib.batch import collate
 from proda_lib.evaluation import protocols
-from proda_lib.evaluation.scan import scan, two_step_scores
+from proda_lib.evaluation.scan import two_step_scores
 from proda_lib.graph import SceneGraph
 from proda_lib.models.proda import ProDA
 from proda_lib.nn.blocks import SelfAttentionBlock
@@ -48,9 +48,8 @@ def scan_scores(
     if "scan/a_s" in (scores := run.scores()):
         return scores["a_m"], scores["scan/a_s"], list(graphs)
     graphs = list(graphs[:few])
-    model = run.model(device=device)
-    scanned = scan(model, collate_for(model, [g.sample_frames(run.recipe.frames) for g in graphs], device))
-    return scores["a_m"][: len(graphs)], scanned.float().cpu().numpy(), graphs
+    scanned = protocols.ask_each_alone(run.model(device=device), graphs, run.recipe.frames, device).a_s
+    return scores["a_m"][: len(graphs)], scanned, graphs
 
 
 def two_step_accuracy(
@@ -71,12 +70,9 @@ def bf16_accuracy(
 ) -> pd.DataFrame:
     """mAP of the scan in single precision (``scanned``, of these videos) and under autocast in bf16, and how far apart
     their logits are."""
-    model, few, found = run.model(device=device), run.recipe.batch_videos, []
-    for start in range(0, len(graphs), few):
-        batch = collate_for(model, [g.sample_frames(run.recipe.frames) for g in graphs[start : start + few]], device)
-        with torch.autocast(torch.device(device).type, torch.bfloat16):
-            found.append(scan(model, batch).float().cpu().numpy())
-    logits = {"single": scanned, "bf16": np.concatenate(found)}
+    with torch.autocast(torch.device(device).type, torch.bfloat16):
+        rounded = protocols.ask_each_alone(run.model(device=device), graphs, run.recipe.frames, device).a_s
+    logits = {"single": scanned, "bf16": rounded}
     rows = {name: (protocols.recognition(a_s, graphs), np.abs(a_s - scanned).mean(), a_s.std())
             for name, a_s in logits.items()}  # fmt: skip
     columns = ["mAP", "mean distance of logits from single", "standard deviation of logits"]

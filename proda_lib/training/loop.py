@@ -104,7 +104,7 @@ class Standing:
         sums: loss terms of this process, summed over the steps of this epoch; None before the first.
         looked: the last look: its step, and the sums of all processes then. ``trace``: see :func:`run_stage`.
         began: when this epoch began; the seconds that earlier processes spent on it count.
-        saved: when the last checkpoint was written. ``saving``: the seconds that it took.
+        next_save: from when on a checkpoint is due within the epoch.
     """
 
     checkpoint: Path
@@ -116,8 +116,7 @@ class Standing:
     looked: tuple[int, dict[str, float]] = (0, {})
     trace: dict[str, list[float]] = field(default_factory=dict)
     began: float = field(default_factory=time.monotonic)
-    saved: float = field(default_factory=time.monotonic)
-    saving: float = 0.0
+    next_save: float = field(default_factory=lambda: time.monotonic() + SAVE_EVERY)
 
 
 def run_stage(
@@ -159,8 +158,8 @@ def run_stage(
                  "trace": at.trace, "seconds": time.monotonic() - at.began}  # fmt: skip
         if rank() == 0:
             save_checkpoint(checkpoint, state, model, optimizer, at.best)
-        at.saved = time.monotonic()
-        at.saving = at.saved - begun
+        now = time.monotonic()
+        at.next_save = now + max(SAVE_EVERY, (now - begun) / SAVE_SHARE)
 
     with interrupts() as interrupted:
         while at.epoch < stage.epochs:
@@ -224,7 +223,7 @@ def train_epoch(
             if due:
                 bar.set_postfix({name: f"{value:.4f}" for name, value in look(stage, at, steps).items()})
             stop = any_process(interrupted())
-            if stop or due and any_process(time.monotonic() - at.saved > max(SAVE_EVERY, at.saving / SAVE_SHARE)):
+            if stop or due and any_process(time.monotonic() > at.next_save):
                 save()
             if stop:
                 raise KeyboardInterrupt
