@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+import os
+import shutil
 from collections.abc import Callable, Collection
 from dataclasses import dataclass
 
@@ -21,6 +23,7 @@ from benchmarks.workload import (
     VIDEOS,
     TrainStep,
     Workload,
+    compile_parts,
     config_of,
     scan_bf16,
     scan_fair,
@@ -33,6 +36,7 @@ from proda_lib.models.proda import ProDA
 
 WIDTHS = (768, 256)
 NO_BF16 = "the processor has no bf16 matrix products (avx512_bf16, amx_bf16)"
+NO_COMPILER = "torch.compile needs a C++ compiler for a processor (CXX, g++), and there is none"
 GIB, TERA = 2**30, 1e12
 
 
@@ -84,6 +88,7 @@ STEPS: dict[str, tuple[str, ...]] = {
     "train_step_sparse_trimmed": ("fair_trimmed", "ours_sparse"),
     "train_step_bf16": ("ours_sparse", "bf16_sparse"),
     "train_step_recompute": ("ours_sparse", "recompute_sparse"),
+    "train_step_compiled": ("ours_sparse", "compiled_sparse"),
     "peak_memory": ("reference_sparse", "ours_sparse"),
     "peak_memory_fair": ("fair_sparse", "ours_sparse"),
     "peak_memory_recompute": ("ours_sparse", "recompute_sparse"),
@@ -126,11 +131,27 @@ def scan_calls(width: int, plan: Plan, wanted: Collection[str]) -> dict[str, int
     return {call: plan.questions.get(call.split("_")[0], ACTIONS) for call in sorted(needed)}
 
 
+def impossible(device: str) -> dict[str, str]:
+    """Kinds of calls that this machine cannot make, and why."""
+    found = {} if has_bf16(device) else {"bf16": NO_BF16}
+    if device == "cpu" and not shutil.which(os.environ.get("CXX", "g++")):
+        found["compiled"] = NO_COMPILER
+    return found
+
+
+def possible(calls: dict, device: str) -> dict:
+    """Those of the calls that this machine can make."""
+    return {call: value for call, value in calls.items() if call.split("_")[0] not in impossible(device)}
+
+
+def why_not(compared: Collection[str], device: str) -> str:
+    """Why one of the compared calls was not made, "" if all were."""
+    return "; ".join(why for kind, why in impossible(device).items() if kind in {c.split("_")[0] for c in compared})
+
+
 def step_rows(width: int, plan: Plan, device: str, wanted: Collection[str]) -> list[Row]:
     """Training steps of one width: time, peak memory, and share of the machine's matrix-product rate."""
-    timed = step_calls(width, plan, wanted)
-    if not has_bf16(device):
-        timed.pop("bf16_sparse", None)
+    timed = possible(step_calls(width, plan, wanted), device)
     work = {density: Workload.make(density, device) for density in ("sparse", "dense")}
     work["trimmed"] = work["sparse"].trimmed()
     samples: dict[str, Sample] = {}
@@ -150,8 +171,8 @@ def step_row(
     """The row ``name`` of :data:`STEPS` from what was measured; ``timed``: see :func:`step_calls`."""
     size = f"{VIDEOS} videos x {SPECIFICATIONS} specifications, N={FRAMES}, M={SLOTS}, D={width}"
     compared, full = STEPS[name], f"{name}@d{width}"
-    if not set(compared) <= set(timed):
-        return Row(full, size, "s", note=NO_BF16)
+    if why := why_not(compared, device):
+        return Row(full, size, "s", note=why)
     if name.startswith("matmul_fraction"):
         density, precision = compared[0].split("_")[1], torch.bfloat16 if "bf16" in name else torch.float32
         return fraction_row(full, size, samples[compared[0]], work[density], width, device, precision)
@@ -175,8 +196,8 @@ def make_steps(
 ) -> tuple[dict[str, Callable[[], None]], Callable[[], None]]:
     """Training steps by name, model_work as in "ours_sparse", and a function that lets go of gradients.
 
-    The two yardsticks share parameters and optimiser, which would not fit a laptop three times; so do the library with
-    and without ``recompute``.
+    The two yardsticks share parameters and optimiser, which would not fit a laptop three times; so do the library, the
+    library with ``recompute``, and the library compiled.
     """
     torch.manual_seed(0)
     model = ProDA(config).to(device)
@@ -188,10 +209,13 @@ def make_steps(
         fair.load_state_dict(reference.state_dict(keep_vars=True), assign=True)
         steps["reference"] = TrainStep(reference)
         steps["fair"] = TrainStep(fair, steps["reference"].optimizer)
-    if any(call.startswith("recompute") for call in needed):
-        again = ProDA(dataclasses.replace(config, recompute=True)).to(device)
-        again.load_state_dict(model.state_dict(keep_vars=True), assign=True)
-        steps["recompute"] = TrainStep(again, steps["ours"].optimizer)
+    for kind in ("recompute", "compiled"):
+        if any(call.startswith(kind) for call in needed):
+            other = ProDA(dataclasses.replace(config, recompute=kind == "recompute")).to(device)
+            other.load_state_dict(model.state_dict(keep_vars=True), assign=True)
+            steps[kind] = TrainStep(other, steps["ours"].optimizer)
+    if "compiled" in steps:
+        compile_parts(steps["compiled"].model)
     steps["bf16"] = functools.partial(steps["ours"], bf16=True)
     small = Workload.make("sparse", device, videos=1, specifications=1)
     for kind in sorted({call.split("_")[0] for call in needed}):
@@ -217,11 +241,9 @@ def fraction_row(
 
 def scan_rows(width: int, plan: Plan, device: str, wanted: Collection[str]) -> list[Row]:
     """All 157 actions of one video asked alone, a_s only: SAP branch, evaluation mode, no gradients."""
-    asked = scan_calls(width, plan, wanted)
+    asked = possible(scan_calls(width, plan, wanted), device)
     if not asked:
         return []
-    if not has_bf16(device):
-        asked.pop("bf16_sparse", None)
     torch.manual_seed(0)
     model = ProDA(config_of(width)).to(device).eval()
     scans = {"ours": scan_library, "shortened": scan_two_step, "bf16": scan_bf16, "reference": scan_reference,
@@ -235,15 +257,15 @@ def scan_rows(width: int, plan: Plan, device: str, wanted: Collection[str]) -> l
         kind, density = call.split("_")
         calls[call] = functools.partial(scans[kind], models[kind], work[density], range(questions))
     samples = side_by_side(calls, plan.repeats, plan.fewest, plan.seconds[width], device)
-    return [scan_row(name, width, asked, samples) for name in SCANS if f"{name}@d{width}" in wanted]
+    return [scan_row(name, width, asked, samples, device) for name in SCANS if f"{name}@d{width}" in wanted]
 
 
-def scan_row(name: str, width: int, asked: dict[str, int], samples: dict[str, Sample]) -> Row:
+def scan_row(name: str, width: int, asked: dict[str, int], samples: dict[str, Sample], device: str) -> Row:
     """The row ``name`` of :data:`SCANS` from what was measured; ``asked``: see :func:`scan_calls`."""
     size = f"{ACTIONS} questions, 1 video, N={FRAMES}, M={SLOTS}, D={width}"
     compared, full = SCANS[name], f"{name}@d{width}"
-    if not set(compared) <= set(asked):
-        return Row(full, size, "s", note=NO_BF16)
+    if why := why_not(compared, device):
+        return Row(full, size, "s", note=why)
     theirs, ours = (asked[call] for call in compared)
     scales, notes = (ACTIONS / theirs, ACTIONS / ours), []
     if compared[0].startswith("ours"):

@@ -163,6 +163,18 @@ class TrainStep:
         self.optimizer.step()
 
 
+def compile_parts(model: ProDA, backend: str = "inductor") -> None:
+    """``torch.compile`` on every part of ProDA that calls more than a layer or two, for batches of any size, in place.
+
+    Rows are laid out on the host from the batch's own counts, so the whole model as one graph would be compiled again
+    for every batch.
+    """
+    prompts, branches = model.prompts, model.branch_ffn.values()
+    readouts = (model.readout_s, model.readout_u, model.readout_t)
+    for part in (model.encoder, *prompts, *branches, *model.vgpnn.layers, model.fusion, *readouts):
+        part.compile(dynamic=True, fullgraph=True, backend=backend)
+
+
 def scan_library(model: ProDA, work: Workload, actions: Sequence[int]) -> Tensor:
     """The library's scan: the encoder once, then the questions in chunks."""
     return scan(model, work.rows.batch, actions)[0]

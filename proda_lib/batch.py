@@ -8,7 +8,6 @@ exist costs nothing and cannot change a result.
 from __future__ import annotations
 
 import dataclasses
-import functools
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -38,9 +37,9 @@ class Sequences:
         mask = torch.zeros(sequences * length, dtype=torch.bool, device=place.device).index_fill(0, place, True)
         return cls(place, mask.view(sequences, length))
 
-    @functools.cached_property
+    @property
     def visible(self) -> Bool[Tensor, "S 1 L L"]:
-        """Which places each place may attend to: those with a token. The same for every block and head.
+        """Which places each place may attend to: those with a token. The same for every head.
 
         An empty place attends to itself: nothing reads it, but a softmax over nothing would be NaN.
         """
@@ -221,7 +220,7 @@ class GraphRows:
         """Sum values (P', ...) over all node tokens of each graph: (G, ...)."""
         return values.new_zeros(len(self), *values.shape[1:]).index_add(0, self.graph, values)
 
-    @functools.cached_property
+    @property
     def node_count(self) -> Float[Tensor, "G N"]:
         """How many nodes each graph has in each frame."""
         return self.sum_nodes(torch.ones_like(self.cell, dtype=torch.float32))

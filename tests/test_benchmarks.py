@@ -1,5 +1,6 @@
 """The yardsticks of ``benchmarks/`` give the library's numbers: forward, losses, gradients and training."""
 
+import copy
 import dataclasses
 import functools
 import json
@@ -10,6 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+import torch._dynamo.testing
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
@@ -25,6 +27,7 @@ from benchmarks.workload import (
     BEST,
     TrainStep,
     Workload,
+    compile_parts,
     config_of,
     make_video,
     scan_bf16,
@@ -434,13 +437,38 @@ def test_the_full_plan_times_every_step_three_times(recorded):
                 assert turns(row[side], plan.repeats, plan.fewest, budget) >= 3, name
 
 
+NARROW = dataclasses.replace(config_of(16), heads=2, layers=1, depth=1)
+
+
 def test_recomputing_steps_share_parameters_and_optimiser():
-    config = dataclasses.replace(config_of(16), heads=2, layers=1, depth=1)
     work = {"sparse": Workload.make("sparse", videos=1, specifications=1)}
-    calls, _ = cases.make_steps(config, "cpu", work, {"ours_sparse", "recompute_sparse"})
+    calls, _ = cases.make_steps(NARROW, "cpu", work, {"ours_sparse", "recompute_sparse"})
     ours, again = (calls[name].func for name in ("ours_sparse", "recompute_sparse"))
     assert again.model.config.recompute and not ours.model.config.recompute and again.optimizer is ours.optimizer
     assert all(a is b for a, b in zip(ours.model.parameters(), again.model.parameters(), strict=True))
+
+
+def test_compiled_parts_give_the_same_losses_and_are_captured_once_for_batches_of_any_size():
+    """Graphs run as they were captured: what a compiler makes of them is its own affair."""
+    torch.manual_seed(0)
+    ours, counter = TrainStep(ProDA(NARROW)), torch._dynamo.testing.CompileCounter()
+    compiled = copy.deepcopy(ours)
+    compile_parts(compiled.model, counter)
+    captured = []
+    for density in ("sparse", "dense", 3, 5):
+        work, found = Workload.make(density, videos=3 if density == "sparse" else 2, specifications=2), []
+        for step in (ours, compiled):
+            torch.manual_seed(0)  # of dropout
+            found.append(step.losses(work))
+        torch.testing.assert_close(found[1], found[0], atol=1e-6, rtol=1e-6)
+        captured.append(counter.frame_count)
+    assert captured[0] > 0 and captured[-1] == captured[1], "a new size is no new graph"
+
+
+def test_what_a_machine_without_a_compiler_was_not_asked_for_is_said(monkeypatch):
+    monkeypatch.setenv("CXX", "no-such-compiler")
+    (row,) = cases.step_rows(256, cases.QUICK, "cpu", {"train_step_compiled@d256"})
+    assert row.ours is None and row.note == cases.NO_COMPILER
 
 
 def test_only_names_rows_that_exist(monkeypatch, capsys):
