@@ -5,6 +5,10 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
+#: The file that a packed store (:mod:`proda_lib.datasets.store`) is known by. It stands here because Arrow, which the
+#: store needs, takes a while to load.
+ABOUT = "about.json"
+
 
 def project_root() -> Path:
     """The project's folder.

@@ -11,9 +11,10 @@ import pytest
 
 from proda_lib.errors import ProdaError, RecipeError
 from proda_lib.evaluation.explain import look
+from proda_lib.evaluation.report import about
 from proda_lib.explorer import precompute as pre
 from proda_lib.explorer.app import explore
-from proda_lib.explorer.page import Explorer, about, explorer, finding
+from proda_lib.explorer.page import Explorer, explorer, finding
 from proda_lib.models.config import ModelConfig
 from proda_lib.models.proda import ProDA
 from proda_lib.training.recipe import make_recipe

@@ -29,7 +29,7 @@ from proda_lib.datasets.official import CHARADES_CLASSES, CHARADES_CSVS, SPLITS,
 from proda_lib.datasets.report import Report
 from proda_lib.errors import DataError, DataErrors
 from proda_lib.files import NO_ROOM, make_folder, replacing, sha256, write_json
-from proda_lib.paths import data_root
+from proda_lib.paths import ABOUT, data_root
 
 CHECKSUMS = Path(__file__).with_name("checksums.json")  #: {data set: {archive: SHA-256}} of the known releases
 MARKER = ".source.json"  #: left in each installed folder: name and checksum of the archive it came from
@@ -133,7 +133,7 @@ def check_dataset(name: str, root: str | os.PathLike | None = None) -> Report:
 
 
 def _check_stores(name: str, root: Path) -> Report:
-    from proda_lib.datasets.store import ABOUT, GraphStore  # Arrow takes a while to load, and few need it
+    from proda_lib.datasets.store import GraphStore  # Arrow takes a while to load, and few need it
 
     stores = [[path for path in (folder, *(folder / part for part in SPLITS)) if (path / ABOUT).is_file()]
               for folder in (Path(name), root / name)]  # fmt: skip
@@ -153,9 +153,9 @@ def list_datasets(root: str | os.PathLike | None = None) -> dict[str, str]:
     for name in DATASETS:
         digest = installed_checksum(root / name)
         states[name] = f"added, sha256 {digest}" if digest else "there" if (root / name).is_dir() else "not there"
-    for about in sorted(root.glob(f"*/{SPLITS[0]}/about.json")):
+    for about in sorted(root.glob(f"*/{SPLITS[0]}/{ABOUT}")):
         folder = about.parents[1]
-        parts = [part for part in SPLITS if (folder / part / "about.json").is_file()]
+        parts = [part for part in SPLITS if (folder / part / ABOUT).is_file()]
         states.setdefault(folder.name, f"prepared: {', '.join(parts)}")
     return states
 

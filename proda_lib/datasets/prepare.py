@@ -33,6 +33,7 @@ from proda_lib.features.film import Picture
 from proda_lib.features.video import read_frames
 from proda_lib.files import make_folder, recover_folder, replacing, write_json
 from proda_lib.graph import SceneGraph
+from proda_lib.paths import ABOUT
 
 __all__ = ["check_charades", "prepare_charades"]
 
@@ -125,7 +126,7 @@ def _pack(
     folder: Path, partial: Path, graphs: list[SceneGraph], about: dict[str, Any], skipped: dict[str, str]
 ) -> None:
     """Put the videos of both stores in the order of the annotations into a new one, which takes the final name."""
-    stores = [GraphStore(path) for path in (folder, partial) if (path / "about.json").exists()]
+    stores = [GraphStore(path) for path in (folder, partial) if (path / ABOUT).exists()]
     for store in stores:
         _verify(store)
     places = {video: (store, index) for store in stores for index, video in enumerate(store.videos)}
@@ -139,7 +140,7 @@ def _pack(
 
 def _remove(partial: Path) -> None:
     """Remove a store; its list first, so that a kill leaves no store that lacks some of its files."""
-    (partial / "about.json").unlink(missing_ok=True)
+    (partial / ABOUT).unlink(missing_ok=True)
     shutil.rmtree(partial, ignore_errors=True)
 
 
@@ -206,11 +207,11 @@ def _about(split: str, files: Files, encoder: ClipEncoder) -> dict[str, Any]:
 
 def _begun(folder: Path, about: dict[str, Any]) -> GraphStore | None:
     """The store in a folder, if there is one; what was begun with something else cannot be continued."""
-    if not (folder / "about.json").exists():
+    if not (folder / ABOUT).exists():
         return None
     store = GraphStore(folder)
     for key in about.keys() | store.about.keys():
         if store.about.get(key) != about.get(key):
             expected = f"{about.get(key)}, as now; give another --out, or remove the folder"
-            raise DataError(folder / "about.json", key, store.about.get(key), expected)
+            raise DataError(folder / ABOUT, key, store.about.get(key), expected)
     return store

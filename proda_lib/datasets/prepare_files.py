@@ -21,6 +21,7 @@ from proda_lib.datasets.report import Report
 from proda_lib.errors import DataError
 from proda_lib.features.clip import ClipEncoder
 from proda_lib.features.video import numbered, probe
+from proda_lib.paths import ABOUT
 
 KINDS = ("annotation", "frames", "csv row")  #: what a video can lack
 
@@ -150,7 +151,7 @@ def _lacking(path: Path, numbers: list[int], rate: float | None) -> str:
 
 def refuse_other_files(folder: Path) -> None:
     """Raises :class:`DataError` if a store is to be where something else is, which would be lost."""
-    if os.path.lexists(folder) and not (folder / "about.json").is_file():
+    if os.path.lexists(folder) and not (folder / ABOUT).is_file():
         if not folder.is_dir() or any(folder.iterdir()):
             raise DataError(folder, "store", "other files", "nothing there, or a store; give another --out")
 

@@ -19,7 +19,7 @@ from proda_lib.datasets.scenarios import scenes_of
 from proda_lib.datasets.transforms import UNCHANGED, Changes
 from proda_lib.errors import DataError
 from proda_lib.graph import SceneGraph
-from proda_lib.paths import data_root
+from proda_lib.paths import ABOUT, data_root
 
 if TYPE_CHECKING:
     from proda_lib.datasets.store import GraphStore
@@ -52,7 +52,7 @@ def data_version(name: str) -> str:
         return _version(name, json.dumps(_action_genome().checksums()).encode())
     if name in ("cad120", "cad120_clips"):
         return "cad120-" + known_checksums("cad120")["annotations.zip"][:12]
-    return _version(name, b"".join((_prepared(name) / part / "about.json").read_bytes() for part in SPLITS))
+    return _version(name, b"".join((_prepared(name) / part / ABOUT).read_bytes() for part in SPLITS))
 
 
 def _version(name: str, content: bytes) -> str:
@@ -113,7 +113,7 @@ def _prepared(name: str) -> Path:
     """The folder of a prepared data set: two packed stores, ``train`` and ``test``."""
     root = data_root() / name
     for part in SPLITS:
-        if not (root / part / "about.json").is_file():
+        if not (root / part / ABOUT).is_file():
             expected = f"one of {', '.join(NAMES)}, or a prepared data set with the store {root / part}"
             raise DataError("data sets", "name", repr(name), expected)
     return root
@@ -136,7 +136,7 @@ def _refuse_mixed(train: GraphStore, test: GraphStore) -> None:
     for key, expected in said[0].items():
         if (found := said[1][key]) != expected:
             names = [getattr(value, "name", value) for value in (found, expected)]
-            raise DataError(test.folder / "about.json", key, names[0], f"{names[1]}, as in {train.folder}")
+            raise DataError(test.folder / ABOUT, key, names[0], f"{names[1]}, as in {train.folder}")
 
 
 def _by_scene(graphs: list[SceneGraph], scenario: int) -> Split:

@@ -32,7 +32,6 @@ from safetensors.numpy import save
 
 from proda_lib.datasets.report import Report
 from proda_lib.datasets.store_files import (
-    ABOUT,
     FORMAT,
     KINDS,
     OWN_FILE,
@@ -50,6 +49,7 @@ from proda_lib.datasets.stored_features import StoredFeatures
 from proda_lib.errors import DataError
 from proda_lib.files import make_folder, sha256, write_atomically, write_json
 from proda_lib.graph import SceneGraph
+from proda_lib.paths import ABOUT
 from proda_lib.vocabulary import Vocabulary
 
 SHARD_BYTES = 32 * 2**20  #: a shard is closed when the features of its videos are at least this large,

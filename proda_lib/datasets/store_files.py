@@ -15,10 +15,10 @@ from safetensors import SafetensorError, safe_open
 
 from proda_lib.errors import DataError
 from proda_lib.graph import SceneGraph
+from proda_lib.paths import ABOUT
 from proda_lib.vocabulary import Vocabulary
 
 FORMAT = 1
-ABOUT = "about.json"
 KINDS = ("arrow", "safetensors")
 #: Names of what a store writes, finished or not; all else in its folder is somebody else's.
 OWN_FILE = re.compile(rf"({re.escape(ABOUT)}|[0-9]{{5}}\.({'|'.join(KINDS)}))(\.partial[0-9]+)?")

@@ -91,6 +91,18 @@ def setting(found: RunRows) -> str:
             f"{_listed(r.select for r in recipes)}.")  # fmt: skip
 
 
+def about(run: Run) -> list[str]:
+    """Sentences on a run: what was trained, on what, and which specifications it has met."""
+    recipe = run.recipe
+    met = "It was trained on specifications of present actions, and of present and absent ones up to a fixed length. "
+    met += (
+        "It has also met single absent actions."
+        if recipe.absent_singles or recipe.absent_row
+        else "It never met an absent action in a shorter one: what it answers to such a question is an extrapolation."
+    )
+    return [f"Run {run.name}. {setting({'ProDA': [run]})}", met]
+
+
 def network_size(found: RunRows) -> str:
     """One sentence on how large the networks are and how long they train: for pages whose sizes are their own."""
     some = [run.recipe for group in found.values() for run in group if run.recipe.model in NETWORK_NAMES]

@@ -15,7 +15,7 @@ from matplotlib.colors import to_hex
 
 from proda_lib.errors import RecipeError
 from proda_lib.evaluation.cells import Text
-from proda_lib.evaluation.report import setting
+from proda_lib.evaluation.report import about
 from proda_lib.explorer.precompute import precompute
 from proda_lib.files import write_text
 from proda_lib.graph import SceneGraph
@@ -90,18 +90,6 @@ def explorer(run: Run, graphs: Sequence[SceneGraph], device: str = "cpu", **opti
         raise RecipeError(f"explorer: run {run.name}: found model {recipe.model!r}, expected 'proda'")
     sizes = {"frames": recipe.frames, "spec_length": recipe.spec_length}
     return Explorer(precompute(model, graphs, device, about=about(run), **(sizes | options)))
-
-
-def about(run: Run) -> list[str]:
-    """Sentences on a run: what was trained, on what, and which specifications it has met."""
-    recipe = run.recipe
-    met = "It was trained on specifications of present actions, and of present and absent ones up to a fixed length. "
-    met += (
-        "It has also met single absent actions."
-        if recipe.absent_singles or recipe.absent_row
-        else "It never met an absent action in a shorter one: what it answers to such a question is an extrapolation."
-    )
-    return [f"Run {run.name}. {setting({'ProDA': [run]})}", met]
 
 
 def finding(data: dict) -> Text:

@@ -14,8 +14,8 @@ import numpy as np
 from proda_lib.datasets.registry import ENCODER
 from proda_lib.devices import checked_device
 from proda_lib.errors import CheckpointError, DataError
-from proda_lib.explorer.page import about
-from proda_lib.explorer.precompute import ask
+from proda_lib.evaluation.explain import look
+from proda_lib.evaluation.report import about
 from proda_lib.features.detect import DETECTOR, Detector
 from proda_lib.features.video import probe, read_frames
 from proda_lib.graph import SceneGraph
@@ -162,7 +162,7 @@ class Predictor:
                                  self.trained_on)  # fmt: skip
         saps = np.concatenate([one_hot(asked, len(self.vocabulary.actions)).any(0, keepdims=True),
                                one_hot(asked, len(self.vocabulary.actions))])  # fmt: skip
-        together, *alone = ask(self.model, seen, saps, self.device)
+        together, *alone = look(self.model, seen, saps, self.device)
         return Prediction(graph, seen, asked, together, alone, together.a_m, pictures, theta, by_detector,
                           self.name, self.about, [*notes, *more])  # fmt: skip
 
