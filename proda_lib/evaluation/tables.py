@@ -219,17 +219,18 @@ STARTS = ("from SSG-World", "from scratch")
 
 
 def transfer(profile: str, seeds: Sequence[int], dataset: str = "cad120") -> Rows:
-    """Learning curves: ProDA from the library's weights and from scratch, and the prompt-only control, by share.
+    """Learning curves: ProDA from the library's weights and from scratch, ``no_prompt``, and prompt-only, by share.
 
-    All have the size of those weights. A smaller share gets more epochs, or it would get many times fewer steps.
+    All networks have the size of those weights. A smaller share gets more epochs, or it would get many times fewer steps.
     """
-    size = {"width": 64, "heads": 4, "layers": 1, "depth": 1, "candidates": 5, "frames": 16, **_VARIANT}
+    size = {"width": 64, "heads": 4, "layers": 1, "depth": 1, "candidates": 5, "frames": 16}
     base = make_recipe(profile, dataset=dataset)
     rows: dict[str, dict] = {}
     for share, more in zip(SHARES, (8, 4, 2, 1), strict=True):
         epochs = {"pretrain_epochs": more * base.pretrain_epochs, "posttrain_epochs": more * base.posttrain_epochs}
         for name, start in zip(STARTS, ("world", ""), strict=True):
-            rows[f"{name}, {share:.0%}"] = {**size, **epochs, "start": start, "train_share": share}
+            rows[f"{name}, {share:.0%}"] = {**_VARIANT, **size, **epochs, "start": start, "train_share": share}
+        rows[f"no_prompt, {share:.0%}"] = {**size, **epochs, "model": "no_prompt", "train_share": share}
         rows[f"prompt_only, {share:.0%}"] = {"model": "prompt_only", "train_share": share}
     return _rows(profile, seeds, {name: {"dataset": dataset, **row} for name, row in rows.items()})
 

@@ -22,19 +22,24 @@ ANSWERS: dict[str, Key] = {
     "a_s by partition": "label_free/partition/a_s/map",
     "a_t": "paper/both/a_t",
 }
-CONTROLS: dict[str, Key] = {"class frequency": "frequency/map", "prompt only, trained": "trained/both/a_t"}
+#: Control → its row and key. ``no_prompt`` has ProDA's size, and stands beside the answers that use no test label.
+CONTROLS: dict[str, tuple[str, Key]] = {
+    "no_prompt": ("no_prompt", "a_t/map"),
+    "class frequency": ("prompt_only", "frequency/map"),
+    "prompt only, trained": ("prompt_only", "trained/both/a_t"),
+}
 
 
 def transfer_table(found: Recorded) -> Table:
-    """A line for each share of the training videos; from the simulator, from scratch, and the control on that share."""
+    """A line for each share of the training videos: from the simulator, from scratch, and the controls on that share."""
     cells: dict[tuple[str, str], list[Spread]] = {}
     for answer, key in ANSWERS.items():
         for start in STARTS:
             cells[answer, start] = [cell(found, f"{start}, {share:.0%}", key) for share in SHARES]
-    for control, key in CONTROLS.items():
-        cells["prompt_only", control] = [cell(found, f"prompt_only, {share:.0%}", key) for share in SHARES]
+    for control, (row, key) in CONTROLS.items():
+        cells["control", control] = [cell(found, f"{row}, {share:.0%}", key) for share in SHARES]
     index = pd.Index([f"{share:.0%}{_videos(found, share)}" for share in SHARES], name="training videos")
-    counts = "In brackets: videos that ProDA trains on; prompt_only has the share of all, those of validation too."
+    counts = "In brackets: videos that networks train on; prompt_only has the share of all, those of validation too."
     return Table(pd.DataFrame(cells, index=index), f"{found.note} {network_size(found.runs)} {counts} {RULES}")
 
 
@@ -51,13 +56,19 @@ def _videos(found: Recorded, share: float) -> str:
 
 
 def transfer_findings(found: Recorded) -> Text:
-    """The start's difference at each share, seed by seed."""
+    """The start's difference at each share, and with all videos ProDA's from the controls, seed by seed."""
     sentences = []
     for answer in ("a_m", "a_s by partition"):
         for share in SHARES:
             ours, other = (found.runs.get(f"{start}, {share:.0%}", []) for start in STARTS)
             what = f"{answer} with {share:.0%} of the training videos"
             sentences.append(compare(STARTS[0], STARTS[1], what, differences(ours, other, ANSWERS[answer])))
+    for answer, control in {"a_m": "no_prompt", "a_s by partition": "no_prompt", "a_t": "prompt only, trained"}.items():
+        row, key = CONTROLS[control]
+        for start in STARTS:
+            ours, other = (found.runs.get(f"{name}, 100%", []) for name in (start, row))
+            what = f"{answer} with 100% of the training videos"
+            sentences.append(compare(start, control, what, differences(ours, other, ANSWERS[answer], key)))
     return bullets(sentences)
 
 
@@ -71,14 +82,16 @@ def learning_curves(found: Recorded) -> Figure:
             ax.plot(list(done), [value.mean for value in done.values()], color=colour, label=start)
             for share, value in done.items():
                 ax.plot([share] * len(value.values), value.values, marker, color=colour, markersize=4, alpha=0.75)
-        control = CONTROLS["prompt only, trained" if answer == "a_t" else "class frequency"]
-        flat = {share: cell(found, f"prompt_only, {share:.0%}", control) for share in SHARES}
-        known = {share: value.mean for share, value in flat.items() if value.values}
-        ax.plot(list(known), list(known.values()), "--", color=style.BLACK, linewidth=1, label="prompt-only control")
+        beside = {"prompt only, trained": "--"} if answer == "a_t" else {"no_prompt": ":", "class frequency": "--"}
+        for control, line in beside.items():
+            row, control_key = CONTROLS[control]
+            flat = {share: cell(found, f"{row}, {share:.0%}", control_key) for share in SHARES}
+            known = {share: value.mean for share, value in flat.items() if value.values}
+            ax.plot(list(known), list(known.values()), line, color=style.BLACK, linewidth=1, label=control)
         ax.set(title=answer, xscale="log", xlabel="share of training videos")
         ax.set_xticks(SHARES, [f"{share:.0%}" for share in SHARES])
         ax.minorticks_off()
     axes[0].set(ylabel="mAP (%)", ylim=(0, 100))
-    handles, labels = axes[0].get_legend_handles_labels()
-    figure.legend(handles, labels, loc="outside lower center", ncols=3)
+    named = {label: handle for ax in axes for handle, label in zip(*ax.get_legend_handles_labels(), strict=True)}
+    figure.legend(named.values(), named.keys(), loc="outside lower center", ncols=len(named))
     return figure
