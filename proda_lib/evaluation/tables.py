@@ -221,7 +221,8 @@ STARTS = ("from SSG-World", "from scratch")
 def transfer(profile: str, seeds: Sequence[int], dataset: str = "cad120") -> Rows:
     """Learning curves: ProDA from the library's weights and from scratch, ``no_prompt``, and prompt-only, by share.
 
-    All networks have the size of those weights. A smaller share gets more epochs, or it would get many times fewer steps.
+    All networks have the size of those weights. A smaller share gets more epochs, or it would get many times fewer
+    steps.
     """
     size = {"width": 64, "heads": 4, "layers": 1, "depth": 1, "candidates": 5, "frames": 16}
     base = make_recipe(profile, dataset=dataset)

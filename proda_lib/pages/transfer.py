@@ -31,7 +31,7 @@ CONTROLS: dict[str, tuple[str, Key]] = {
 
 
 def transfer_table(found: Recorded) -> Table:
-    """A line for each share of the training videos: from the simulator, from scratch, and the controls on that share."""
+    """A line for each share of the training videos: from the simulator, from scratch, and the controls."""
     cells: dict[tuple[str, str], list[Spread]] = {}
     for answer, key in ANSWERS.items():
         for start in STARTS:
