@@ -147,17 +147,17 @@ def test_snakemake_plans_what_has_no_record(tmp_path):
     ((0.0, 0.0), 1.0, "no difference"),  # the same network twice is no reversal
     ((0.1, 2.0), 1.0, "the paper's ordering holds with all 2 seeds"),
     ((-0.1, -2.0), 1.0, "reversed with all 2 seeds"),
-    ((-0.1, 2.0, 0.0), 1.0, "the paper's ordering holds with 1 of 3 seeds"),
-    ((-0.1, 0.0), 1.0, "the paper's ordering holds with 0 of 2 seeds"),
+    ((-0.1, 2.0, 0.0), 1.0, "open: the paper's ordering with 1 of 3 seeds"),
+    ((-0.1, 0.0), 1.0, "open: the paper's ordering with 0 of 2 seeds"),
 ])  # fmt: skip
 def test_the_words_for_an_ordering(values, expected, words):
     assert ordering(Spread(values), expected) == words
 
 
-def test_an_ordering_says_when_the_interval_holds_0():
+def test_an_ordering_says_when_the_interval_contains_0():
     apart, not_apart = Interval(0.5, 0.1, 0.9), Interval(0.5, -0.1, 0.9)
     assert ordering(Spread((0.5, 0.6)), 1.0, apart) == ordering(Spread((0.5, 0.6)), 1.0)
-    assert ordering(Spread((0.5, 0.6)), 1.0, not_apart).endswith("with all 2 seeds; the interval holds 0")
+    assert ordering(Spread((0.5, 0.6)), 1.0, not_apart).endswith("with all 2 seeds; the interval contains 0")
 
 
 def test_a_table_escapes_all_but_links():
@@ -200,7 +200,7 @@ def test_interval_of_a_model_with_itself_is_nothing_and_of_a_better_one_above_it
     assert (same.difference, same.low, same.high) == (0, 0, 0)
     better = paired.bootstrap([noisy + 2 * truth], [noisy], [truth], [video], samples=50)
     assert 0 < better.low < better.difference < better.high
-    assert better.range.startswith("[+") and not better.holds_0
+    assert better.range.startswith("[+") and not better.contains_0
 
 
 def test_interval_resamples_videos_and_not_rows():
@@ -251,12 +251,12 @@ def test_an_interval_stays_for_its_seeds_when_the_scores_of_some_are_lost(monkey
     two = paired.measured(*rows((0, 1)))
     paired.write(two)
     assert list(two) == ["a_m this0:that0 this1:that1"]
-    assert interval().range.endswith("] (2 of 3 seeds)")
+    assert f"{interval().difference:+.1f} (2 of 3 seeds): [".replace("-", "−") in interval().range
     assert paired.measured(*rows((0, 1, 2), lost=(0,))) == two
     three = paired.measured(*rows((0, 1, 2)))
     paired.write(three)
     assert list(three) == ["a_m this0:that0 this1:that1 this2:that2"]
-    assert interval().range.endswith("]")
+    assert "seeds" not in interval().range
     assert paired.measured(*rows((1, 2), lost=(1,))) == {}
 
 

@@ -163,9 +163,8 @@ def test_page_shows_what_was_measured(summaries):
     _, _, proda, encoder = summaries
     frame = page.precision_table([proda], [encoder], "").frame
     assert frame.loc["ProDA: w, layer 2", ("edges", "asked")].values == (proda["edges"]["w_2"],)
-    assert frame.loc["ProDA: node score", ("objects", "another asked")].values == (
-        proda["other"]["objects"]["node_score"],
-    )
+    change = proda["objects"]["node_score"] - proda["other"]["objects"]["node_score"]
+    assert frame.loc["ProDA: node score", ("objects", "− another asked")].values == (change,)
     assert frame.loc["encoder only: attention", ("nodes", "asked")].values == (encoder["nodes"]["attention"],)
     sentences = page.findings([proda], [encoder])
     assert f"{proda['edges']['w_1']:.1f}" in sentences and sentences.count("- ") >= 3

@@ -46,7 +46,7 @@ class Spread:
 class Interval:
     """``difference`` of mAP in points (mean over seeds), and the ends of its 95 % bootstrap interval.
 
-    ``seeds``: how many of how many seeds, where it is not all of them.
+    ``seeds``: how many of how many seeds, where it is not all of them; then the difference of these is shown too.
     """
 
     difference: float
@@ -56,10 +56,11 @@ class Interval:
 
     @property
     def range(self) -> str:
-        return f"[{self.low:+.1f}, {self.high:+.1f}] {self.seeds}".replace("-", "−").rstrip()
+        of_some = f"{self.difference:+.1f} {self.seeds}: " if self.seeds else ""
+        return f"{of_some}[{self.low:+.1f}, {self.high:+.1f}]".replace("-", "−")
 
     @property
-    def holds_0(self) -> bool:
+    def contains_0(self) -> bool:
         return self.low <= 0 <= self.high
 
 

@@ -34,7 +34,7 @@ def compare(name: str, other: str, measure: str, difference: Spread, unit: str =
 
 def ordering(difference: Spread, expected: float, interval: Interval | None = None) -> str:
     """Whether the sign of ``expected`` (the paper's difference) is that of ours, seed by seed; and whether the interval
-    of ours over test videos, if there is one, holds 0."""
+    of ours over test videos, if there is one, contains 0."""
     count = len(difference.values)
     same, other = (sum(sign * value * expected > 0 for value in difference.values) for sign in (1, -1))
     if not count:
@@ -48,5 +48,5 @@ def ordering(difference: Spread, expected: float, interval: Interval | None = No
     elif other == count:
         words = f"reversed with all {count} seeds"
     else:
-        words = f"the paper's ordering holds with {same} of {count} seeds"
-    return f"{words}; the interval holds 0" if interval and interval.holds_0 else words
+        words = f"open: the paper's ordering with {same} of {count} seeds"
+    return f"{words}; the interval contains 0" if interval and interval.contains_0 else words

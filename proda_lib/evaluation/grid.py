@@ -40,6 +40,9 @@ class Recorded:
         rest = f" {missing} of {missing + sum(map(len, self.runs.values()))} runs were not run yet." if missing else ""
         return f"{self.source} {setting(self.runs)}{rest}"
 
+    def _repr_markdown_(self) -> str:
+        return self.note
+
 
 def read(rows: Rows) -> Recorded:
     """The runs of these recipes: from the run store, or as committed records."""

@@ -87,6 +87,14 @@ def label_free_findings(found: Recorded) -> Text:
     return bullets(sentences or ["Nothing was run yet."])
 
 
+def disentangling_findings(found: Recorded) -> Text:
+    """Rows ⑤ and ① of table 5: what the two losses that disentangle do to the answers that need no test label."""
+    rows = found.runs["⑤"], found.runs["①"]
+    answers = {"a_s by partition": "label_free/partition/a_s/map", "a_m": "a_m/map"}
+    return bullets(compare("⑤ both losses", "① neither", f"{label}, no test labels", differences(*rows, key))
+                   for label, key in answers.items())  # fmt: skip
+
+
 def _away(found: Recorded, attempt: str, control: str) -> Spread:
     row, key = ATTEMPTS[attempt]
     away = differences(found.runs.get(row, []), found.runs.get(control, []), key, "a_t/map")

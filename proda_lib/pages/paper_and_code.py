@@ -85,7 +85,11 @@ def differences_table(found: Recorded) -> Table:
         cells["change against paper", label] = changes + [Spread()] * len(CONTROLS)
     names = ["paper" if row == "paper" else change_of(recipes[row], base) for row in rows]
     frame = pd.DataFrame(cells, index=pd.Index([*names, *(f"control: {name}" for name in CONTROLS)], name="difference"))
-    return Table(frame, f"{found.note} {RULES} a_t and a_s, both: the paper's protocol, both kinds of specification.")
+    return Table(
+        frame,
+        f"{found.note} {RULES} a_t and a_s, both: the paper's protocol, both kinds of "
+        "specification, no-action counts in a_s.",
+    )
 
 
 def _recipe(found: Recorded, row: str) -> Recipe:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -64,25 +65,24 @@ def _measures(proda: Sequence[dict]) -> dict[str, str]:
 
 
 def precision_table(proda: Sequence[dict], encoder: Sequence[dict], setting: str) -> Table:
-    """Average precision of every measure, with the same measure when another action is asked for beside it.
+    """Average precision of every measure, and how much of it goes when another action is asked for.
 
     Args:
         proda: results of ``parsing_summary``, one a seed; ``encoder``: of ``attention_summary``.
     """
-    columns = [(kind, asked) for kind in KINDS for asked in ("asked", "another asked")]
-    lines = {"base rate": [_spread(proda, f"{kind}/base_rate") if asked == "asked" else Spread()
-                           for kind, asked in columns]}  # fmt: skip
+    lines = {"base rate": [cell for kind in KINDS for cell in (_spread(proda, f"{kind}/base_rate"), Spread())]}
     for name, title in _measures(proda).items():
-        lines[f"ProDA: {title}"] = [_spread(proda, f"{'' if asked == 'asked' else 'other/'}{kind}/{name}")
-                                    for kind, asked in columns]  # fmt: skip
+        pairs = [(_spread(proda, f"{kind}/{name}"), _gain(proda, kind, name)) for kind in KINDS]
+        lines[f"ProDA: {title}"] = list(itertools.chain(*pairs))
     for name, title in ENCODER.items():
-        lines[title] = [_spread(encoder, f"{kind}/{name}") if asked == "asked" else Spread() for kind, asked in columns]
-    frame = pd.DataFrame.from_dict(lines, orient="index", columns=pd.MultiIndex.from_tuples(columns))
+        lines[title] = [cell for kind in KINDS for cell in (_spread(encoder, f"{kind}/{name}"), Spread())]
+    columns = pd.MultiIndex.from_product([KINDS, ("asked", "− another asked")])
+    frame = pd.DataFrame.from_dict(lines, orient="index", columns=columns)
     counts = proda[0]
     note = (f"Average precision in percent, mean over {counts['questions']} questions about the first "
             f"{counts['videos']} test videos ({counts['unseen']} more fall between the sampled frames).")  # fmt: skip
     if (known := sum("other" in found for found in proda)) < len(proda):
-        note += f" Another asked: {known} of {len(proda)} seeds were scored."
+        note += f" − another asked: seed by seed, of the {known} of {len(proda)} seeds of which it was scored."
     return Table(frame, f"{note} {setting}")
 
 

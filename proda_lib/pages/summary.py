@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 
 import pandas as pd
 
 from proda_lib.evaluation import audit, grid, paired, tables
-from proda_lib.evaluation.cells import Interval, Spread, Table
+from proda_lib.evaluation.cells import Interval, Spread, Table, Text, bullets
 from proda_lib.evaluation.differences import differences
 from proda_lib.evaluation.grid import Recorded, cell
 from proda_lib.evaluation.layouts import RULES
@@ -34,6 +35,11 @@ def _many_videos(profile: str, seeds: Sequence[int], dataset: str = "world") -> 
     return tables.world_controls(profile, seeds[:1]) if dataset == "world" else {}
 
 
+def _wider(profile: str, seeds: Sequence[int], dataset: str = "world") -> tables.Rows:
+    """CAD-120 with the larger network of the page on transfer."""
+    return tables.transfer(profile, seeds, dataset) if dataset == "cad120" else {}
+
+
 #: Page, question, table → (row, key) minus (row, key): what no paper's number stands beside.
 AGAINST: list[tuple[str, str, Callable[..., tables.Rows], tuple[str, Key], tuple[str, Key]]] = [
     ("results/table03", "a_t − trained prompt-only", tables.table03,
@@ -54,6 +60,12 @@ AGAINST: list[tuple[str, str, Callable[..., tables.Rows], tuple[str, Key], tuple
      ("ProDA", "label_free/partition/a_s/map"), ("no_prompt", "a_t/map")),
     ("data/world", f"a_m − no_prompt, with {MANY:,} videos, one seed", _many_videos,
      ("ProDA", "a_m/map"), ("no_prompt", "a_t/map")),
+    ("results/transfer", "a_t − trained prompt-only, wider network, 16 frames", _wider,
+     ("from scratch, 100%", "paper/both/a_t"), ("prompt_only, 100%", "trained/both/a_t")),
+    ("results/transfer", "a_s by partition − no_prompt, wider network, 16 frames", _wider,
+     ("from scratch, 100%", "label_free/partition/a_s/map"), ("no_prompt, 100%", "a_t/map")),
+    ("results/transfer", "a_m − no_prompt, wider network, 16 frames", _wider,
+     ("from scratch, 100%", "a_m/map"), ("no_prompt, 100%", "a_t/map")),
     ("results/table05", "a_u − trained prompt-only", tables.table05,
      ("⑤", "paper/both/a_u"), ("prompt_only", "trained/both/a_u")),
     ("results/table08", "frames found − every frame marked", tables.table03,
@@ -82,10 +94,24 @@ def headline(seeds: Sequence[int]) -> Table:
     return Table(frame, f"{Recorded(main, missing, found.source).note} {RULES}")
 
 
-def claims(seeds: Sequence[int]) -> Table:
+@dataclass(frozen=True)
+class Claim:
+    """One row of the paper's against another: "a_t: DPM > SimplePrompt", by how much there and here, and the verdicts.
+
+    ``ours`` and ``verdicts``: one for each of :data:`DATA`.
+    """
+
+    page: str
+    words: str
+    paper: float
+    ours: list[Spread]
+    verdicts: list[str]
+
+
+def find_claims(seeds: Sequence[int]) -> list[Claim]:
     """What the paper's tables 3 to 5 say of one row against another, and whether it is so here, the clearest first."""
     have = paired.known()
-    rows: list[tuple[list[str], list[str]]] = []
+    claims: list[Claim] = []
     for table, name in ((tables.table03, "table03"), (tables.table04, "table04"), (tables.table05, "table05")):
         found, paper = [grid.recorded(table, "reference", seeds, dataset) for dataset in DATA], paper_table(name)
         for (this, that), (measure, key) in itertools.product(paired.PAIRS[table], paired.KEYS.items()):
@@ -97,14 +123,32 @@ def claims(seeds: Sequence[int]) -> Table:
             ours = [differences(f.runs[this], f.runs[that], key) for f in found]
             verdicts = [_verdict(o, expected, paired.interval(have, f, this, that, measure))
                         for o, f in zip(ours, found, strict=True)]  # fmt: skip
-            claim = f"{measure}: {NAMES.get(this, this)} {'>' if expected > 0 else '<'} {NAMES.get(that, that)}"
-            cells = [f"{Spread(o.values, signed=True)} {v}" if o.values else v
-                     for o, v in zip(ours, verdicts, strict=True)]  # fmt: skip
-            quoted = f"{expected:+.2f}".replace("-", "−")
-            rows.append((verdicts, [_link(f"results/{name}", claim), quoted, *cells]))
-    rows.sort(key=lambda row: [-row[0].count(HOLDS), row[0].count(REVERSED)])
+            words = f"{measure}: {NAMES.get(this, this)} {'>' if expected > 0 else '<'} {NAMES.get(that, that)}"
+            claims.append(Claim(f"results/{name}", words, expected, ours, verdicts))
+    return sorted(claims, key=lambda claim: (-claim.verdicts.count(HOLDS), claim.verdicts.count(REVERSED)))
+
+
+def short(claims: Sequence[Claim]) -> Text:
+    """Which claims hold and which are reversed, in a few lines."""
+    everywhere = [claim.words for claim in claims if set(claim.verdicts) == {HOLDS}]
+    sentences = [f"{len(everywhere)} of {len(claims)} claims hold on {' and '.join(DATA.values())}: "
+                 f"{'; '.join(everywhere) or 'none'}."]  # fmt: skip
+    for place, name in enumerate(DATA.values()):
+        held, turned = (
+            [claim.words for claim in claims if claim.verdicts[place] == sign] for sign in (HOLDS, REVERSED)
+        )
+        sentences.append(f"{name}: {len(held)} hold, {len(turned)} are reversed ({'; '.join(turned) or 'none'}), the "
+                         f"other {len(claims) - len(held) - len(turned)} cannot be told.")  # fmt: skip
+    return bullets(sentences)
+
+
+def claims_table(claims: Sequence[Claim]) -> Table:
+    """Every claim: the paper's difference, ours, and whether it is so here."""
     columns = ["the paper's claim", "paper", *DATA.values()]
-    frame = pd.DataFrame([cells for _, cells in rows], columns=columns).set_index(columns[0])
+    rows = [[_link(claim.page, claim.words), f"{claim.paper:+.2f}".replace("-", "−"),
+             *(f"{Spread(o.values, signed=True)} {v}" if o.values else v
+               for o, v in zip(claim.ours, claim.verdicts, strict=True))] for claim in claims]  # fmt: skip
+    frame = pd.DataFrame(rows, columns=columns).set_index(columns[0])
     note = (f"Points of mAP, mean ± standard deviation over seeds. {HOLDS} holds, {REVERSED} reversed: the same sign "
             "with every seed, and the interval over test videos leaves 0 out.")  # fmt: skip
     return Table(frame, f"{note} {OPEN} the two are not told apart. {SAME} no difference at all. "
@@ -119,7 +163,7 @@ def _verdict(ours: Spread, expected: float, interval: Interval | None) -> str:
     if interval is None or interval.seeds:  # of some seeds only, it may not even hold their mean
         return UNKNOWN
     signs = {value * expected > 0 for value in ours.values}
-    if len(signs) > 1 or interval.holds_0:
+    if len(signs) > 1 or interval.contains_0:
         return OPEN
     return HOLDS if signs == {True} else REVERSED
 

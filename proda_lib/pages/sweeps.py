@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import pandas as pd
 
-from proda_lib.evaluation.cells import Spread, Table
+from proda_lib.evaluation.cells import Spread, Table, Text, bullets
+from proda_lib.evaluation.differences import differences
 from proda_lib.evaluation.grid import Recorded, cell
 from proda_lib.evaluation.layouts import RULES
 from proda_lib.evaluation.report import Key
 from proda_lib.pages.ablations import ANSWERS
+
+#: How the rows of the sweep of both margins begin.
+MARGINS = "margins"
 
 
 def sweep_table(found: Recorded) -> Table:
@@ -28,4 +32,23 @@ def sweep_table(found: Recorded) -> Table:
         index.append(tuple(row.split(": ")))
     columns = pd.MultiIndex.from_tuples([*(("ProDA", label) for label in ANSWERS), *controls])
     frame = pd.DataFrame(lines, columns=columns, index=pd.MultiIndex.from_tuples(index))
-    return Table(frame, f"{found.note} {RULES} a_t and a_u: the paper's protocol, both kinds of specification.")
+    asked = "a_t and a_u: the paper's protocol, both kinds of specification, no-action counts in a_u."
+    return Table(frame, f"{found.note} {RULES} {asked}")
+
+
+def margin_findings(found: Recorded) -> Text:
+    """Where a_t and a_m part, as they do if the question is answered from the prompt: a_t above that of the default's
+    margin with every seed, and a_m below it."""
+    runs = {float(row.split(": ")[1]): group for row, group in found.runs.items() if row.startswith(MARGINS) and group}
+    if len(runs) < 2:
+        return Text("Nothing was run yet.")
+    default, *others = runs
+    sentences, parted = [], []
+    for margin in sorted(others):
+        a_t, a_m = (differences(runs[margin], runs[default], ANSWERS[answer]) for answer in ("a_t", "a_m"))
+        moved = [Spread(away.values, signed=True) for away in (a_t, a_m)]
+        sentences.append(f"Margin {margin:g} instead of {default:g}: a_t {moved[0]} points, a_m {moved[1]}.")
+        if min(a_t.values) > 0 > max(a_m.values):
+            parted.append(f"{margin:g}")
+    sentences.append(f"a_t above and a_m below, with every seed: {', '.join(parted) or 'at none of these'}.")
+    return bullets(sentences)
