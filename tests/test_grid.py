@@ -320,6 +320,21 @@ def test_the_verdict_on_a_claim(values, expected, interval, verdict):
     assert summary._verdict(Spread(values), expected, interval) == verdict
 
 
+def test_the_first_page_counts_what_holds_and_what_is_reversed():
+    def claim(words: str, *verdicts: str) -> summary.Claim:
+        return summary.Claim("page", words, 1.0, [Spread((1.0,))] * 2, list(verdicts))
+
+    claims = [claim("a", summary.HOLDS, summary.HOLDS), claim("b", summary.REVERSED, summary.HOLDS),
+              claim("c", summary.OPEN, "not run")]  # fmt: skip
+    assert summary.short(claims).splitlines() == [
+        "- Of 3 claims, 1 hold on SSG-World and CAD-120 (a).",
+        "- SSG-World: 1 hold (a), 1 are reversed (b), 1 cannot be told.",
+        "- CAD-120: 2 hold (a; b), 0 are reversed, 1 cannot be told.",
+    ]
+    lines = summary.claims_table(claims).frame
+    assert lines.iloc[1].tolist() == ["+1.00", "+1.0 ✗", "+1.0 ✓"]
+
+
 def test_the_first_page_has_the_controls_of_the_larger_runs_too():
     lines = summary.controls((0,)).frame
     larger = lines[["16,000 videos" in line for line in lines.index]]

@@ -130,15 +130,16 @@ def find_claims(seeds: Sequence[int]) -> list[Claim]:
 
 def short(claims: Sequence[Claim]) -> Text:
     """Which claims hold and which are reversed, in a few lines."""
-    everywhere = [claim.words for claim in claims if set(claim.verdicts) == {HOLDS}]
-    sentences = [f"{len(everywhere)} of {len(claims)} claims hold on {' and '.join(DATA.values())}: "
-                 f"{'; '.join(everywhere) or 'none'}."]  # fmt: skip
+
+    def listed(which: Sequence[Claim], what: str) -> str:
+        return f"{len(which)} {what}" + (f" ({'; '.join(claim.words for claim in which)})" if which else "")
+
+    both = [claim for claim in claims if set(claim.verdicts) == {HOLDS}]
+    sentences = [f"Of {len(claims)} claims, {listed(both, 'hold on ' + ' and '.join(DATA.values()))}."]
     for place, name in enumerate(DATA.values()):
-        held, turned = (
-            [claim.words for claim in claims if claim.verdicts[place] == sign] for sign in (HOLDS, REVERSED)
-        )
-        sentences.append(f"{name}: {len(held)} hold, {len(turned)} are reversed ({'; '.join(turned) or 'none'}), the "
-                         f"other {len(claims) - len(held) - len(turned)} cannot be told.")  # fmt: skip
+        held, turned = ([c for c in claims if c.verdicts[place] == sign] for sign in (HOLDS, REVERSED))
+        rest = len(claims) - len(held) - len(turned)
+        sentences.append(f"{name}: {listed(held, 'hold')}, {listed(turned, 'are reversed')}, {rest} cannot be told.")
     return bullets(sentences)
 
 
