@@ -1,9 +1,12 @@
-"""How large the terms of the loss were, from the traces of runs."""
+"""How large the terms of the loss were, from the traces of runs; where a_t and a_m part as the margins change."""
+
+import dataclasses
 
 import pytest
 
 from proda_lib.evaluation.grid import Recorded
-from proda_lib.pages import ablations
+from proda_lib.pages import ablations, sweeps
+from proda_lib.training.recipe import make_recipe
 from proda_lib.training.runs import Run
 
 #: Stretches of 20, 5 and 15 of an epoch's 40 steps, then of 20 and 20.
@@ -25,3 +28,24 @@ def test_a_stretch_counts_as_many_times_as_it_has_steps():
 def test_stretches_add_up_to_the_mean_of_the_epoch():
     epoch = {"epoch": 3, "trace": {"epoch": [2.25, 2.75, 3.0], "rec": [1.0, 0.0, 3.0]}}
     assert ablations._mean_and_share([epoch], "rec") == (pytest.approx(1.0), pytest.approx(0.5))
+
+
+def test_a_shortcut_is_where_a_t_rises_and_a_m_falls_with_every_seed():
+    def runs(*scores: tuple[float, float]) -> list[Run]:
+        return [Run({"metrics": {"paper": {"both": {"a_t": a_t}}, "a_m": {"map": a_m}},
+                     "recipe": dataclasses.asdict(make_recipe("smoke", seed=seed))}, None)
+                for seed, (a_t, a_m) in enumerate(scores)]  # fmt: skip
+
+    found = {
+        "0.2": runs((50, 30), (52, 31)),
+        "0.0": runs((60, 20), (61, 22)),
+        "0.5": runs((55, 29), (51, 30)),
+        "1.0": [],
+    }
+    said = sweeps.margin_findings(Recorded({f"margins m1 = m2: {margin}": group for margin, group in found.items()}))
+    assert said.splitlines() == [
+        "- Margin 0 instead of 0.2: a_t +9.5 ± 0.7 points, a_m −9.5 ± 0.7.",
+        "- Margin 0.5 instead of 0.2: a_t +2.0 ± 4.2 points, a_m −1.0 ± 0.0.",
+        "- a_t above and a_m below, with every seed: 0.",
+    ]
+    assert "not" in sweeps.margin_findings(Recorded({"margins m1 = m2: 0.2": found["0.2"]})).lower()
