@@ -12,7 +12,7 @@ from sklearn.metrics import average_precision_score
 
 from proda_lib.datasets import world
 from proda_lib.errors import DataError
-from proda_lib.evaluation import explain, parsing
+from proda_lib.evaluation import explain, parsing, protocols
 from proda_lib.models.config import ModelConfig
 from proda_lib.models.controls import EncoderOnly
 from proda_lib.models.proda import ProDA
@@ -143,7 +143,7 @@ def test_each_process_counts_its_part(summaries, monkeypatch, summary, kind):
     proda, graphs, *_ = summaries
     torch.manual_seed(0)
     model, asked = kind(proda.config), []
-    monkeypatch.setattr(parsing, "VIDEOS_AT_ONCE", 1)
+    monkeypatch.setattr(protocols, "VIDEOS_AT_ONCE", 1)
     whole = summary(model, graphs, 8, videos=3)
 
     def halves(known, count):

@@ -21,14 +21,14 @@ from proda_lib.training.recipe import Recipe, command
 
 ROOT = Path(__file__).resolve().parent.parent
 RECORDS = ROOT / "results/runs"
-#: Committed results beside the records of runs → the pages that read them.
+#: Committed results beside the records of runs, files and folders → the pages that read them.
 FILES = {
     "results/paired.json": ("intro", "results/table01", "results/table03", "results/table04", "results/table05"),
     "results/charades_audit.json": ("intro", "audit/checklist", "audit/prompt"),
     "results/cad120_controls.json": ("results/cad120",),
     "results/profiles.json": ("engineering/reference_profile",),
     "results/reliability.json": ("engineering/reliability",),
-    "results/benchmarks/cpu.json": ("engineering/performance",),
+    "results/benchmarks": ("engineering/performance",),
 }
 #: The paper's numbers, and what the names of the pages that read them begin with.
 PAPER, BESIDE_PAPER = "results/paper", ("intro", "results/", "audit/", "figures/")
@@ -94,7 +94,9 @@ class Plan:
 
 
 def digest(path: Path) -> str:
-    """First digits of a file's SHA-256, "" if there is none."""
+    """First digits of the SHA-256 of a file, or of all files of a folder; "" if there is none."""
+    if path.is_dir():
+        return hashlib.sha256(b"".join(file.read_bytes() for file in sorted(path.iterdir()))).hexdigest()[:12]
     return sha256(path)[:12] if path.exists() else ""
 
 
@@ -103,8 +105,7 @@ def sources(page: str, names: Iterable[str]) -> dict[str, str]:
     runs_of = {name: digest(RECORDS / f"{name}.json") for name in names}
     files = {file: digest(ROOT / file) for file, pages in FILES.items() if page in pages}
     if page.startswith(BESIDE_PAPER):
-        content = b"".join(path.read_bytes() for path in sorted((ROOT / PAPER).glob("*.csv")))
-        files[PAPER] = hashlib.sha256(content).hexdigest()[:12]
+        files[PAPER] = digest(ROOT / PAPER)
     return runs_of | files
 
 

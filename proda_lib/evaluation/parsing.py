@@ -18,16 +18,15 @@ All of it asks for labels of the video. Nothing here is trained on carriers.
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 import torch
 from jaxtyping import Bool, Float, Int
 
-from proda_lib.batch import SceneGraphBatch, collate_for
 from proda_lib.distributed import each_its_part
 from proda_lib.errors import DataError
-from proda_lib.evaluation.protocols import VIDEOS_AT_ONCE
+from proda_lib.evaluation.protocols import batches
 from proda_lib.evaluation.scan import MEMORY, rows_within
 from proda_lib.evaluation.token_scores import TokenScores, prompted_scores, unprompted_scores
 from proda_lib.graph import SceneGraph
@@ -64,7 +63,8 @@ def parsing_summary(
 
     def count(known: Sequence[SceneGraph]) -> Tally:
         tally = Tally()
-        for part, batch in _parts(model, known, device):
+        for places, batch in batches(model, known, frames, device):
+            part = [known[i] for i in places]
             with torch.no_grad():
                 encoded = model.encode(batch)
             actions, row_video = _questions(part)
@@ -97,7 +97,8 @@ def attention_summary(
 
     def count(known: Sequence[SceneGraph]) -> Tally:
         tally = Tally()
-        for part, batch in _parts(model, known, device):
+        for places, batch in batches(model, known, frames, device):
+            part = [known[i] for i in places]
             scores = unprompted_scores(model, batch)
             for action, video in zip(*_questions(part), strict=True):
                 tally.add(part[video], action, scores[video])
@@ -111,14 +112,6 @@ def _known(graphs: Sequence[SceneGraph], frames: int) -> list[SceneGraph]:
     if not known:
         raise DataError("parsing", "carriers", "no graph with carriers and a label", "graphs of SSG-World")
     return known
-
-
-def _parts(
-    model: torch.nn.Module, known: Sequence[SceneGraph], device
-) -> Iterator[tuple[Sequence[SceneGraph], SceneGraphBatch]]:
-    for first in range(0, len(known), VIDEOS_AT_ONCE):
-        part = known[first : first + VIDEOS_AT_ONCE]
-        yield part, collate_for(model, part, device)
 
 
 def _questions(part: Sequence[SceneGraph]) -> tuple[Int[np.ndarray, "R"], Int[np.ndarray, "R"]]:

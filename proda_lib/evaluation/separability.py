@@ -25,9 +25,8 @@ from jaxtyping import Bool, Float, Int
 from sklearn.manifold import TSNE
 from sklearn.metrics import pairwise_distances_chunked
 
-from proda_lib.batch import collate_for
 from proda_lib.errors import DataError
-from proda_lib.evaluation.protocols import ROWS_AT_ONCE, VIDEOS_AT_ONCE
+from proda_lib.evaluation.protocols import ROWS_AT_ONCE, batches
 from proda_lib.graph import SceneGraph
 from proda_lib.models.proda import ProDA
 from proda_lib.specification import one_hot
@@ -113,15 +112,13 @@ def action_features(
     shown = video if shuffle is None else other_videos(video, len(sampled), np.random.default_rng([shuffle, 4]))
     present = np.stack([graph.multi_hot() for graph in sampled])[shown, actions]
     feature = np.empty((len(actions), model.config.width), dtype=np.float32)
-    for first in range(0, len(sampled), VIDEOS_AT_ONCE):
-        part = sampled[first : first + VIDEOS_AT_ONCE]
-        batch = collate_for(model, part, device)
+    for part, batch in batches(model, sampled, frames, device):
         encoded = model.encode(batch)
-        questions = np.flatnonzero((shown >= first) & (shown < first + VIDEOS_AT_ONCE))
+        questions = np.flatnonzero((shown >= part.start) & (shown < part.stop))
         for start in range(0, len(questions), ROWS_AT_ONCE):
             rows = questions[start : start + ROWS_AT_ONCE]
             sap = torch.from_numpy(one_hot(actions[rows], model.config.actions)).to(device)
-            feature[rows] = model.ask(batch, encoded, sap, shown[rows] - first).feature.float().cpu().numpy()
+            feature[rows] = model.ask(batch, encoded, sap, shown[rows] - part.start).feature.float().cpu().numpy()
     return ActionFeatures(actions, video, shown, present, feature)
 
 

@@ -39,11 +39,12 @@ def margins(values: dict[str, Float[np.ndarray, "G"]], margin: dict[str, float])
 
 
 def margin_schedule(schedules: dict[str, Callable[[float], float]], epochs: int) -> Figure:
-    """The margin in each epoch of a stage, for each preset."""
+    """The margin over the epochs of a stage, for each preset. ``schedules``: margin against progress, 0 to 1."""
     figure, (ax,) = style.subplots(height=1.8)
     for i, (name, schedule) in enumerate(schedules.items()):
-        ax.plot(range(1, epochs + 1), [schedule(e / epochs) for e in range(epochs)], "o-", color=COLOURS[i], label=name)
-    ax.set(xlabel="epoch of stage 1", ylabel="margin", ylim=(0, None))
+        progress = np.linspace(0, 1, 2 * epochs + 1)
+        ax.plot(epochs * progress, [schedule(p) for p in progress], color=COLOURS[i], label=name)
+    ax.set(xlabel="epochs of stage 1", ylabel="margin", ylim=(0, None))
     ax.xaxis.set_major_locator(MaxNLocator(integer=True))
     ax.legend()
     return figure
