@@ -65,8 +65,8 @@ def test_a_committed_cell_is_made_again_with_the_same_numbers(table, row, shared
     again = runs.get(recipe).record
     same = all(record["hardware"].get(key) == again["hardware"].get(key) for key in ("cpu", "threads", "device"))
     old, new = runs.flatten(record["metrics"]), runs.flatten(again["metrics"])
-    assert old.keys() == new.keys()
-    assert new == (old if same and record["versions"] == again["versions"] else pytest.approx(old, abs=0.5))
+    found = {name: new[name] for name in old}  # metrics that came later are not in an old record
+    assert found == (old if same and record["versions"] == again["versions"] else pytest.approx(old, abs=0.5))
 
 
 def test_intervals_are_those_of_the_numbers_beside_them():
