@@ -61,6 +61,7 @@ def test_each_default_is_the_papers_and_the_preset_sets_them_all():
 
 @pytest.mark.parametrize(("setting", "message"), [
     ("widht=3", "setting 'widht=3': found 'widht', expected .* nearest: 'width'"),
+    ("profile=smoke", "setting 'profile=smoke': found 'profile', expected it as an option, --profile smoke"),
     ("width", "found 'width', expected NAME=VALUE with a int"),
     ("width=wide", "found 'width=wide', expected NAME=VALUE with a int"),
     ("redraw=yes", "found 'redraw=yes', expected NAME=VALUE with a bool"),
