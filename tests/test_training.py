@@ -452,6 +452,13 @@ def test_a_stage_without_an_epoch_is_refused(changes, expected):
     assert make_recipe("smoke", model="no_prompt", posttrain_epochs=0).pretrain_epochs == 1
 
 
+@pytest.mark.parametrize("model", ["prompt_only", "logistic"])
+def test_a_control_that_picks_no_epoch_needs_no_validation_video(tmp_path, model):
+    split = load_splits("world", 1, 4)[0]
+    found, curves, _ = fit_and_score(make_recipe("smoke", model=model), "", split, tmp_path, "cpu")
+    assert curves == [] and all(np.isfinite(scores).all() and len(scores) == 4 for scores in found.video.values())
+
+
 @pytest.mark.parametrize("model", ["proda", "no_prompt"])
 def test_videos_without_labels_can_pick_no_epoch(tmp_path, monkeypatch, model):
     """Said before anything is trained."""
