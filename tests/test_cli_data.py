@@ -4,6 +4,7 @@ import sys
 import pytest
 
 import proda_lib
+from proda_lib.datasets import cad120
 from proda_lib.datasets.world import VOCABULARY, WorldConfig, make_videos
 from proda_lib.training import runs
 from proda_lib.training.recipe import NUMERICS
@@ -63,6 +64,11 @@ def test_errors_are_one_message(proda, tmp_path):
 def test_help_has_an_example(proda, command):
     code, out, _ = proda("data", command, "--help")
     assert code == 0 and f"Example:\n    proda data {command}" in out
+
+
+def test_the_example_of_predict_asks_cad120_for_one_of_its_actions(proda):
+    example = next(line for line in proda("predict", "--help")[1].splitlines() if "--model cad120" in line)
+    assert example.split()[-1] in cad120.VOCABULARY.actions
 
 
 def test_version(proda, tmp_path, monkeypatch):
