@@ -239,31 +239,27 @@ def without_slot(graph: SceneGraph, slot: int) -> SceneGraph:
 
 
 @torch.no_grad()
-def before_norm(model: ProDA, batch: SceneGraphBatch, sap: Bool[Tensor, "R C"], layer: int = -1):
-    """What reaches the norm of a VGPNN layer: features (P', D) and rows, of the SAP branch, one row per video."""
+def before_norm(model: ProDA, batch: SceneGraphBatch, sap: Bool[Tensor, "R C"]):
+    """What reaches the norm of the last VGPNN layer: features (P', D) and rows, of the SAP branch, a row per video."""
     seen: list[tuple] = []
-    with listening(model.vgpnn.layers[layer].norm, lambda module, inputs, output: seen.append(inputs)):
+    with listening(model.vgpnn.layers[-1].norm, lambda module, inputs, output: seen.append(inputs)):
         rows = batch.rows(range(len(batch)))
         model.parse(model.encode(batch), rows, sap, ("s",))
     return seen[0]
 
 
 @torch.no_grad()
-def compare_norms(
-    x: Float[Tensor, "Pr D"], rows: GraphRows, slots: int, mean: Float[Tensor, "N"] | None = None
-) -> dict[str, Tensor]:
+def compare_norms(x: Float[Tensor, "Pr D"], rows: GraphRows, slots: int) -> dict[str, Tensor]:
     """The same features through fresh copies of VGNorm and its rivals (their parameters as at the start of training).
 
-    Args:
-        mean: VGNorm's running mean; by default the mean of ``x`` itself, which is where it would settle.
+    VGNorm's running mean is the mean of ``x`` itself, which is where it would settle.
     """
     found = {"before": x}
     for title, name in (("VGNorm", "vgnorm"), ("LayerNorm", "layer"), ("BatchNorm", "batch"), ("GraphNorm", "graph")):
         norm = make_norm(name, rows.frames, x.shape[1], slots).to(x.device)
         if isinstance(norm, VGNorm):
             count = (rows.node_count.sum(0) * x.shape[1]).clamp(min=1)
-            own = rows.sum_nodes(x.sum(-1)).sum(0) / count
-            norm.running_mean.copy_(own if mean is None else mean[: rows.frames])
+            norm.running_mean.copy_(rows.sum_nodes(x.sum(-1)).sum(0) / count)
             norm.eval()
         found[title] = norm(x, rows)
     return found

@@ -101,9 +101,7 @@ def scan(
 
 
 @torch.no_grad()
-def two_step(
-    model: ProDA, batch: SceneGraphBatch, best: int, memory: int | None = None
-) -> tuple[Float[Tensor, "B C"], Float[Tensor, "B C"]]:
+def two_step(model: ProDA, batch: SceneGraphBatch, best: int) -> tuple[Float[Tensor, "B C"], Float[Tensor, "B C"]]:
     """The two-step scan: a_m of every action, then a_s of the ``best`` ones alone (1..C), C / best times fewer rows.
 
     One pass of the encoder serves both steps, and the a_s are those of :func:`scan`.
@@ -115,7 +113,7 @@ def two_step(
     encoded = model.encode(batch)
     a_m = model.unprompted(batch, encoded).logits
     actions = best_of(a_m.float().cpu().numpy(), best)
-    found, _ = scan_frames(model, batch, actions, memory, encoded)
+    found, _ = scan_frames(model, batch, actions, encoded=encoded)
     asked = torch.from_numpy(actions).to(found.device)
     return a_m, torch.full_like(a_m, -torch.inf).scatter(1, asked, found)
 

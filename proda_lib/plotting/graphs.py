@@ -141,12 +141,12 @@ def busiest_pairs(graph: SceneGraph, count: int = 3) -> list[tuple[int, int]]:
     return [tuple(graph.edges[:, edge].tolist()) for edge in best]
 
 
-def carriers(graph: SceneGraph, segment: int, count: int = 4) -> Figure:
-    """The ground truth of parsing: frames before, during and after a segment, with the edges that carry its action."""
+def carriers(graph: SceneGraph, segment: int) -> Figure:
+    """The ground truth of parsing: four frames from before to after a segment, and the edges that carry its action."""
     start, end = graph.segments[segment]
     before, after = 0.15 * graph.duration, 0.1 * graph.duration
-    wanted = np.linspace(max(0.0, start - before), min(graph.duration, end + after), count)
-    figure, axes = style.subplots(1, count, height=1.9)
+    wanted = np.linspace(max(0.0, start - before), min(graph.duration, end + after), 4)
+    figure, axes = style.subplots(1, len(wanted), height=1.9)
     for ax, frame in zip(axes, np.abs(graph.times - wanted[:, None]).argmin(1), strict=True):
         draw_frame(ax, graph, frame, 0.05 + 0.95 * graph.carriers[frame, :, segment], TRUTH)
         inside = "during" if start <= graph.times[frame] <= end else "outside"
