@@ -12,9 +12,8 @@ from proda_lib.batch import collate
 from proda_lib.datasets.charades import read_charades, read_classes
 from proda_lib.datasets.world import VOCABULARY, WorldConfig, make_videos
 from proda_lib.evaluation import prompt_only, protocols
-from proda_lib.evaluation.scan import best_of
 from proda_lib.models.proda import ProDA
-from proda_lib.specification import nested_best
+from proda_lib.specification import best_of, nested_best
 from proda_lib.training import runs
 from proda_lib.training.outcome import Scores, mean_recall, score, summarise, video_metrics
 from proda_lib.training.recipe import make_recipe

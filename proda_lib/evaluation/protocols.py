@@ -236,7 +236,7 @@ def partition_questions(actions: int, length: int, seed: int) -> FreeProtocol:
 
 
 def best_actions(scores: Float[Tensor, "V C"], length: int) -> Bool[Tensor, "V C"]:
-    """The ``length`` best actions of each video as a multi-hot; of equal ones those with the lower numbers."""
+    """:func:`~proda_lib.specification.best_of` as a multi-hot, for scores that stay on their device."""
     best = scores.argsort(dim=1, descending=True, stable=True)[:, :length]
     return torch.zeros_like(scores, dtype=torch.bool).scatter(1, best, True)
 

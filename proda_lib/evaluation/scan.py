@@ -13,7 +13,7 @@ from proda_lib.batch import SceneGraphBatch
 from proda_lib.models.config import ModelConfig
 from proda_lib.models.proda import ProDA
 from proda_lib.nn.video_encoder import EncodedVideos
-from proda_lib.specification import one_hot
+from proda_lib.specification import best_of, one_hot
 
 #: Bytes that the questions in flight may take on a CPU: through the SAP branch alone, and through both branches.
 MEMORY, MEMORY_OF_BOTH = 2**28, 2**31
@@ -116,11 +116,6 @@ def two_step(model: ProDA, batch: SceneGraphBatch, best: int) -> tuple[Float[Ten
     found, _ = scan_frames(model, batch, actions, encoded=encoded)
     asked = torch.from_numpy(actions).to(found.device)
     return a_m, torch.full_like(a_m, -torch.inf).scatter(1, asked, found)
-
-
-def best_of(a_m: Float[np.ndarray, "V C"], best: int) -> Int[np.ndarray, "V best"]:
-    """The ``best`` actions of each video by a_m, best first; of equal ones that with the lower number."""
-    return (-a_m).argsort(1, kind="stable")[:, :best]
 
 
 def two_step_scores(
