@@ -7,7 +7,6 @@ and edges of the graph that was asked about; NaN stands where a slot or an edge 
 from __future__ import annotations
 
 import contextlib
-import dataclasses
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -18,6 +17,7 @@ from sklearn.metrics import roc_auc_score
 from torch import Tensor, nn
 
 from proda_lib.batch import GraphRows, SceneGraphBatch, collate_for
+from proda_lib.datasets.transforms import keep_nodes
 from proda_lib.errors import DataError
 from proda_lib.evaluation.scan import rows_of_both
 from proda_lib.graph import SceneGraph
@@ -227,15 +227,7 @@ def influence(model: ProDA, graph: SceneGraph, device="cpu") -> Float[np.ndarray
 
 def without_slot(graph: SceneGraph, slot: int) -> SceneGraph:
     """The same graph with one slot absent in every frame."""
-    kept = np.arange(graph.num_slots) != slot
-    edges = (graph.edges != slot).all(0)
-    changes = {"present": graph.present & kept, "boxes": graph.boxes * kept[:, None],
-               "relations": graph.relations & edges[:, None]}  # fmt: skip
-    if graph.features is not None:
-        changes["features"] = graph.features * kept[:, None].astype(graph.features.dtype)
-    if graph.carriers is not None:
-        changes["carriers"] = graph.carriers & edges[:, None]
-    return dataclasses.replace(graph, **changes)
+    return keep_nodes(graph, graph.present & (np.arange(graph.num_slots) != slot))
 
 
 @torch.no_grad()
