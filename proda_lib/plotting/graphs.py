@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
-from jaxtyping import Bool, Float
+from jaxtyping import Float
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import FancyArrowPatch, Rectangle
 
+from proda_lib.evaluation.localization import found_segments
 from proda_lib.graph import SceneGraph
 from proda_lib.plotting import style
 from proda_lib.plotting.style import COLOURS, GREY, PALE, TRUTH, readable
@@ -109,7 +110,7 @@ def relations_over_time(graph: SceneGraph, pairs: Sequence[tuple[int, int]]) -> 
                                   height_ratios=heights)  # fmt: skip
     for ax, pair, (edge, shown, carried) in zip(axes, pairs, parts, strict=True):
         for row, relation in enumerate(shown):
-            for start, end in spans(graph, graph.relations[:, edge, relation]):
+            for start, end in found_segments(graph.relations[:, edge, relation], graph.times, graph.duration):
                 ax.barh(row, end - start, left=start, height=0.7, color=colour_of(pair[1]))
         for row, k in enumerate(carried, len(shown)):
             start, end = graph.segments[k]
@@ -124,13 +125,6 @@ def relations_over_time(graph: SceneGraph, pairs: Sequence[tuple[int, int]]) -> 
         ax.set_title(f"{names[pair[0]]} and {names[pair[1]]}", loc="left")
     axes[-1].set_xlabel("seconds")
     return figure
-
-
-def spans(graph: SceneGraph, on: Bool[np.ndarray, "T"]) -> list[tuple[float, float]]:
-    """The stretches of time in which something holds; a frame reaches half way to its neighbours."""
-    borders = np.concatenate([[0.0], (graph.times[1:] + graph.times[:-1]) / 2, [graph.duration]])
-    steps = np.diff(np.concatenate([[0], on.astype(int), [0]]))
-    return [(borders[i], borders[j]) for i, j in zip(np.flatnonzero(steps > 0), np.flatnonzero(steps < 0), strict=True)]
 
 
 def busiest_pairs(graph: SceneGraph, count: int = 3) -> list[tuple[int, int]]:
