@@ -23,8 +23,8 @@ def _version(asked: bool) -> None:
     if not asked:
         return
     from proda_lib import __version__
+    from proda_lib.training.provenance import commit
     from proda_lib.training.recipe import NUMERICS
-    from proda_lib.training.runs import commit
 
     checkout = f", commit {found}" if (found := commit()) else ""
     typer.echo(f"proda {__version__}, numerics {NUMERICS}{checkout}")

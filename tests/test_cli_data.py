@@ -6,7 +6,7 @@ import pytest
 import proda_lib
 from proda_lib.datasets import cad120
 from proda_lib.datasets.world import VOCABULARY, WorldConfig, make_videos
-from proda_lib.training import runs
+from proda_lib.training import provenance
 from proda_lib.training.recipe import NUMERICS
 from tests.test_cad120 import write_release
 from tests.test_install import pack
@@ -74,7 +74,7 @@ def test_the_example_of_predict_asks_cad120_for_one_of_its_actions(proda):
 def test_version(proda, tmp_path, monkeypatch):
     code, out, err = proda("--version")
     expected = f"proda {proda_lib.__version__}, numerics {NUMERICS}"
-    commit = runs.commit()
+    commit = provenance.commit()
     assert code == 0 and err == "" and out.strip() == (expected + f", commit {commit}" if commit else expected)
     subprocess.run(["git", "init", "-q", tmp_path], check=True)  # somebody's project, with a commit
     who = ("-c", "user.name=a", "-c", "user.email=a@b.c")

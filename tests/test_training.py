@@ -22,7 +22,7 @@ from proda_lib.evaluation.protocols import PaperProtocol
 from proda_lib.models.config import ModelConfig
 from proda_lib.models.proda import ProDA
 from proda_lib.paths import project_root
-from proda_lib.training import data, loop, runs, stages
+from proda_lib.training import data, loop, provenance, runs, stages
 from proda_lib.training.checkpoint import read_checkpoint
 from proda_lib.training.outcome import fit_and_score, make_fabric
 from proda_lib.training.recipe import NETWORK_NAMES, PROFILES, command, make_recipe, read_recipe
@@ -479,7 +479,7 @@ def test_the_setting_of_cublas_is_made_on_import_and_a_users_own_is_kept(monkeyp
         environment = {**os.environ, **own}
         assert subprocess.check_output([sys.executable, "-c", code], env=environment, text=True).strip() == expected
     monkeypatch.setenv(name, ":16:8")
-    with runs.reproducible("cpu"):
+    with provenance.reproducible("cpu"):
         assert torch.are_deterministic_algorithms_enabled() and os.environ[name] == ":16:8"
     assert not torch.are_deterministic_algorithms_enabled() and os.environ[name] == ":16:8"
 
@@ -501,7 +501,7 @@ def test_a_run_is_scored_between_its_stages_and_can_be_scored_again(store):
     (run.folder / "record.json").write_text(json.dumps(record))
     again = runs.update(runs.named(run.name))
     assert again.metrics == run.metrics and again.record["seconds"] == run.record["seconds"]
-    assert again.record["scored"]["commit"] == runs.commit()
+    assert again.record["scored"]["commit"] == provenance.commit()
 
 
 def test_a_committed_record_is_shown_and_says_what_makes_its_weights(store, proda):
