@@ -71,6 +71,17 @@ def test_settings_that_are_no_settings(setting, message):
         parse_settings([setting])
 
 
+@pytest.mark.parametrize(("changes", "message"), [
+    ({"norm": "foo"}, r"norm: found 'foo', expected one of \('vgnorm', "),
+    ({"width": 15}, "width: found 15, expected a multiple of heads = "),
+    ({"heads": 0}, "heads: found 0, expected at least 1"),
+    ({"frames": 0}, "frames: found 0, expected at least 1"),
+])  # fmt: skip
+def test_settings_of_the_model_are_checked_before_there_is_any_data(changes, message):
+    with pytest.raises(RecipeError, match=message):
+        make_recipe("smoke", **changes)
+
+
 @pytest.mark.parametrize(("name", "values"), [
     ("seed", (-1, 2**32, 1.5)),
     *((name, (0.0, -1e-4)) for name in ("pretrain_lr", "posttrain_lr", "clip", "feature_scale", "train_share")),

@@ -191,6 +191,7 @@ class Recipe:
             if not (isinstance(value := getattr(self, name), int | float) and fits(value)):
                 raise RecipeError(f"Recipe.{name}: found {value!r:.80}, expected {expected}")
         _ = self.changes  # its shares are checked
+        _ = self.model_config(Vocabulary("", ("",), ("",), ("",)))  # so are sizes and choices of the model
 
     def model_config(self, vocabulary: Vocabulary, visual: int = 0, slots: int = 0) -> ModelConfig:
         """The model that this recipe trains on data with this vocabulary and width of visual features.
