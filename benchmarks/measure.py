@@ -20,7 +20,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from proda_lib.training.runs import commit
+from proda_lib.training.provenance import commit
 
 
 @dataclass

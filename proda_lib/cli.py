@@ -23,8 +23,8 @@ def _version(asked: bool) -> None:
     if not asked:
         return
     from proda_lib import __version__
+    from proda_lib.training.provenance import commit
     from proda_lib.training.recipe import NUMERICS
-    from proda_lib.training.runs import commit
 
     checkout = f", commit {found}" if (found := commit()) else ""
     typer.echo(f"proda {__version__}, numerics {NUMERICS}{checkout}")
@@ -116,7 +116,7 @@ def predict(
       proda predict --graph graph.json --actions "raising a cup,opening a door"
       proda predict --video clip.mp4 --graph graph.json --actions hold_book --out report/
       proda predict --video clip.mp4 --download --actions open_door
-      proda predict --model cad120-proda-0123456789ab --graph graph.json --actions reaching
+      proda predict --model cad120-proda-0123456789ab --graph graph.json --actions drink
     """
     from proda_lib.files import check_folder
     from proda_lib.predict import Predictor

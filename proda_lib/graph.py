@@ -94,13 +94,22 @@ class SceneGraph:
         return self.present[:, self.edges[0]] & self.present[:, self.edges[1]]
 
     def _validate_types(self) -> None:
-        kinds = {"present": "b", "relations": "b", "carriers": "b", "classes": "iu", "edges": "iu", "labels": "iu",
-                 "segment_labels": "iu", "boxes": "f", "times": "f", "segments": "f", "features": "f",
-                 "frame_features": "f"}  # fmt: skip
-        names = {"b": "bool", "iu": "integers", "f": "floats"}
-        for name, kind in kinds.items():
-            if (value := getattr(self, name)) is not None and value.dtype.kind not in kind:
-                raise GraphError(self.video, name, f"type {value.dtype}", names[kind])
+        arrays = {"present": ("bool", 2), "relations": ("bool", 3), "carriers": ("bool", 3), "classes": ("integers", 1),
+                  "edges": ("integers", 2), "labels": ("integers", 1), "segment_labels": ("integers", 1),
+                  "boxes": ("floats", 3), "times": ("floats", 1), "segments": ("floats", 2), "features": ("floats", 3),
+                  "frame_features": ("floats", 2)}  # fmt: skip
+        kinds = {"bool": "b", "integers": "iu", "floats": "f"}
+        optional = ("labels", "features", "frame_features", "carriers")
+        for name, (numbers, axes) in arrays.items():
+            value = getattr(self, name)
+            if value is None and name in optional:
+                continue
+            if not isinstance(getattr(value, "dtype", None), np.dtype):  # features in a store have one, and a shape
+                raise GraphError(self.video, name, f"type {type(value).__name__}", "a NumPy array")
+            if value.dtype.kind not in kinds[numbers]:
+                raise GraphError(self.video, name, f"type {value.dtype}", numbers)
+            if len(value.shape) != axes:
+                raise GraphError(self.video, name, f"shape {value.shape}", f"{axes}-d")
 
     def _validate(self) -> None:
         T, M, E, K = self.num_frames, self.num_slots, self.num_edges, len(self.segment_labels)

@@ -82,10 +82,13 @@ def partition(actions: int, length: int, rng: np.random.Generator) -> Bool[np.nd
     return groups
 
 
+def best_of(scores: Float[np.ndarray, "V C"], length: int) -> Int[np.ndarray, "V K"]:
+    """The ``length`` best actions of each video, best first; of equal ones that with the lower number."""
+    return (-scores).argsort(1, kind="stable")[:, :length]
+
+
 def nested_best(scores: Float[np.ndarray, "V C"], length: int) -> Bool[np.ndarray, "V S C"]:
     """For each video the SAPs of its k best actions, k = 1, 2, 4, ... and last ``length``; each holds those before it.
-
-    Of actions with the same score the first ones are taken.
 
     Raises:
         RecipeError: K outside 1..C.
@@ -93,7 +96,7 @@ def nested_best(scores: Float[np.ndarray, "V C"], length: int) -> Bool[np.ndarra
     if not 1 <= length <= scores.shape[1]:
         raise RecipeError(f"specification length K: found {length}, expected 1..{scores.shape[1]}")
     sizes = [*(2**i for i in range((length - 1).bit_length())), length]
-    place = np.argsort(np.argsort(-scores, axis=1, kind="stable"), axis=1)
+    place = best_of(scores, scores.shape[1]).argsort(1)
     return place[:, None] < np.array(sizes)[:, None]
 
 

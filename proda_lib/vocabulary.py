@@ -14,7 +14,7 @@ class Vocabulary:
         name: data set the names come from.
         objects: object classes; ``SceneGraph.classes`` indexes them.
         relations: relation classes; the last axis of ``SceneGraph.relations`` indexes them (R of them).
-        actions: action classes (C of them). "no-action" is index C and is not listed.
+        actions: action classes (C of them). "no-action", the auxiliary label of section 3.2, is index C and not listed.
         scenes: scene names; ``SceneGraph.scene`` indexes them, ``-1`` means unknown.
     """
 
@@ -23,11 +23,6 @@ class Vocabulary:
     relations: tuple[str, ...]
     actions: tuple[str, ...]
     scenes: tuple[str, ...] = ()
-
-    @property
-    def no_action(self) -> int:
-        """Index C of the auxiliary label "no-action" (section 3.2)."""
-        return len(self.actions)
 
     @classmethod
     def from_json(cls, entry: Any) -> Vocabulary:

@@ -667,9 +667,7 @@ def robustness(a_s: Array, sap: Array, labels: Array, chosen: Array) -> dict[tup
     return found
 
 
-def paper_summary(
-    a_s: Array, a_u: Array | None, a_t: Array, sap: Array, labels: Array, chosen: Array
-) -> dict[str, float]:
+def paper_summary(a_s: Array, a_u: Array, a_t: Array, sap: Array, labels: Array, chosen: Array) -> dict[str, float]:
     """Mean average precisions (percent) of the chosen rows under the paper's protocol, class by class.
 
     The truth of a_s is what is asked for and present, of a_u what is not asked for and present; where that is nothing,
@@ -682,8 +680,6 @@ def paper_summary(
     for c in range(actions):
         columns["a_t"].append(([a_t[r, c] for r in labelled], [bool(labels[r, c]) for r in labelled]))
     for name, scores, asked in (("a_s", a_s, True), ("a_u", a_u, False)):
-        if scores is None:
-            continue
         columns[name] = []
         for c in range(actions + 1):
             truth = []

@@ -4,8 +4,9 @@ import sys
 import pytest
 
 import proda_lib
+from proda_lib.datasets import cad120
 from proda_lib.datasets.world import VOCABULARY, WorldConfig, make_videos
-from proda_lib.training import runs
+from proda_lib.training import provenance
 from proda_lib.training.recipe import NUMERICS
 from tests.test_cad120 import write_release
 from tests.test_install import pack
@@ -65,10 +66,15 @@ def test_help_has_an_example(proda, command):
     assert code == 0 and f"Example:\n    proda data {command}" in out
 
 
+def test_the_example_of_predict_asks_cad120_for_one_of_its_actions(proda):
+    example = next(line for line in proda("predict", "--help")[1].splitlines() if "--model cad120" in line)
+    assert example.split()[-1] in cad120.VOCABULARY.actions
+
+
 def test_version(proda, tmp_path, monkeypatch):
     code, out, err = proda("--version")
     expected = f"proda {proda_lib.__version__}, numerics {NUMERICS}"
-    commit = runs.commit()
+    commit = provenance.commit()
     assert code == 0 and err == "" and out.strip() == (expected + f", commit {commit}" if commit else expected)
     subprocess.run(["git", "init", "-q", tmp_path], check=True)  # somebody's project, with a commit
     who = ("-c", "user.name=a", "-c", "user.email=a@b.c")

@@ -2,6 +2,7 @@ import dataclasses
 
 import numpy as np
 import pytest
+import torch
 from safetensors.numpy import load_file, save_file
 
 from proda_lib.errors import DataError, GraphError, ProdaError
@@ -71,6 +72,26 @@ def test_a_wrong_shape_names_the_field(field, shape):
         small_graph(**{field: np.zeros(shape, dtype=getattr(GOOD, field).dtype)})
     assert (caught.value.source, caught.value.where) == ("v", field)
     assert caught.value.found == f"shape {shape}"
+
+
+@pytest.mark.parametrize("field, value, found, expected", [
+    ("edges", np.array([], int), "shape (0,)", "2-d"),
+    ("present", np.ones(3, bool), "shape (3,)", "2-d"),
+    ("classes", [0, 1, 2], "type list", "a NumPy array"),
+    ("labels", np.array([[1]]), "shape (1, 1)", "1-d"),
+    ("labels", [[1]], "type list", "a NumPy array"),
+    ("segment_labels", np.array([[3], [1]]), "shape (2, 1)", "1-d"),
+    ("segment_labels", np.array(3), "shape ()", "1-d"),
+    ("boxes", None, "type NoneType", "a NumPy array"),
+    ("features", torch.ones(2, 3, 4), "type Tensor", "a NumPy array"),
+    ("features", np.ones(4, np.float32), "shape (4,)", "3-d"),
+    ("frame_features", np.ones(4, np.float32), "shape (4,)", "2-d"),
+])  # fmt: skip
+def test_what_is_no_array_or_has_other_axes_names_the_field(field, value, found, expected):
+    with pytest.raises(GraphError) as caught:
+        small_graph(**{field: value})
+    error = caught.value
+    assert (error.source, error.where, error.found, error.expected) == ("v", field, found, expected)
 
 
 @pytest.mark.parametrize("where, found, changes", [

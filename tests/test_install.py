@@ -313,12 +313,13 @@ def test_check_and_list(add, archive):
     assert list_datasets(add.root)["cad120"] == f"added, sha256 {sha256(archive)}"
 
 
-def test_check_looks_for_charades_in_both_places(tmp_path):
+def test_check_and_list_look_for_charades_in_both_places(tmp_path):
     for folder in ("charades", "action_genome"):
         (tmp_path / folder).mkdir()
         (tmp_path / folder / "Charades_v1_train.csv").write_text("id\n")
     assert {Path(e.source).parent.name for e in check_dataset("charades", tmp_path).errors} == {"charades"}
     shutil.rmtree(tmp_path / "charades")
+    assert list_datasets(tmp_path) == {"cad120": "not there", "action_genome": "there", "charades": "there"}
     assert {Path(e.source).parent.name for e in check_dataset("charades", tmp_path).errors} == {"action_genome"}
     assert any(e.source.endswith("person_bbox.pkl") for e in check_dataset("action_genome", tmp_path).errors)
 

@@ -61,6 +61,7 @@ def test_each_default_is_the_papers_and_the_preset_sets_them_all():
 
 @pytest.mark.parametrize(("setting", "message"), [
     ("widht=3", "setting 'widht=3': found 'widht', expected .* nearest: 'width'"),
+    ("profile=smoke", "setting 'profile=smoke': found 'profile', expected it as an option, --profile smoke"),
     ("width", "found 'width', expected NAME=VALUE with a int"),
     ("width=wide", "found 'width=wide', expected NAME=VALUE with a int"),
     ("redraw=yes", "found 'redraw=yes', expected NAME=VALUE with a bool"),
@@ -68,6 +69,17 @@ def test_each_default_is_the_papers_and_the_preset_sets_them_all():
 def test_settings_that_are_no_settings(setting, message):
     with pytest.raises(RecipeError, match=message):
         parse_settings([setting])
+
+
+@pytest.mark.parametrize(("changes", "message"), [
+    ({"norm": "foo"}, r"norm: found 'foo', expected one of \('vgnorm', "),
+    ({"width": 15}, "width: found 15, expected a multiple of heads = "),
+    ({"heads": 0}, "heads: found 0, expected at least 1"),
+    ({"frames": 0}, "frames: found 0, expected at least 1"),
+])  # fmt: skip
+def test_settings_of_the_model_are_checked_before_there_is_any_data(changes, message):
+    with pytest.raises(RecipeError, match=message):
+        make_recipe("smoke", **changes)
 
 
 @pytest.mark.parametrize(("name", "values"), [

@@ -30,8 +30,8 @@ def random_rows(graphs, recipe=RECIPE, seed=0) -> PaperProtocol:
     labels = np.stack([g.multi_hot() for g in graphs])
     rng = np.random.default_rng(seed)
     rows, C = sap.shape
-    return PaperProtocol(video, sap, distractor, labels[video], rng.normal(size=(rows, C + 1)).round(1), None,
-                         rng.normal(size=(rows, C)), np.zeros((len(graphs), C)))  # fmt: skip
+    return PaperProtocol(video, sap, distractor, labels[video], rng.normal(size=(rows, C + 1)).round(1),
+                         np.zeros((rows, C + 1)), rng.normal(size=(rows, C)), np.zeros((len(graphs), C)))  # fmt: skip
 
 
 @pytest.mark.parametrize("changes", [{}, {"absent_row": True}, {"spec_length": 4}], ids=["paper", "absent row", "K=4"])

@@ -9,7 +9,6 @@ from proda_lib.evaluation.scan import (
     MEMORY,
     MEMORY_OF_BOTH,
     ask_in_chunks,
-    best_of,
     budget,
     rows_of_both,
     rows_within,
@@ -124,7 +123,3 @@ def test_scores_of_two_steps_rank_the_asked_first_and_the_others_by_a_m():
     rest = [found[0, 1], found[0, 3], found[1, 0], found[1, 2]]
     assert max(rest) < -2.0 and rest[0] > rest[1] and rest[3] > rest[0] > rest[2]
     np.testing.assert_array_equal(two_step_scores(a_m, np.nan_to_num(scanned), best=4), np.nan_to_num(scanned))
-
-
-def test_of_equal_actions_the_first_is_asked():
-    assert best_of(np.array([[1.0, 2.0, 2.0, 2.0], [0.0, 0.0, 0.0, 0.0]]), 2).tolist() == [[1, 2], [0, 1]]

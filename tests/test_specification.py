@@ -4,6 +4,7 @@ import torch
 
 from proda_lib.errors import RecipeError
 from proda_lib.specification import (
+    best_of,
     branch_targets,
     nested_best,
     one_hot,
@@ -106,6 +107,10 @@ def test_partition_covers_each_action_once(actions, length):
     assert (groups.sum(1)[:-1] == length).all() and groups.sum(1)[-1] == actions - length * (len(groups) - 1)
     drawn = {partition(actions, length, np.random.default_rng(seed)).tobytes() for seed in range(8)}
     assert (len(drawn) > 1) == (actions > length)  # at random, unless one group takes all
+
+
+def test_of_equal_actions_the_first_is_taken():
+    assert best_of(np.array([[1.0, 2.0, 2.0, 2.0], [0.0, 0.0, 0.0, 0.0]]), 2).tolist() == [[1, 2], [0, 1]]
 
 
 @pytest.mark.parametrize("K, sizes", [(1, [1]), (2, [1, 2]), (5, [1, 2, 4, 5]), (16, [1, 2, 4, 8, 16])])

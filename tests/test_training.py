@@ -22,7 +22,7 @@ from proda_lib.evaluation.protocols import PaperProtocol
 from proda_lib.models.config import ModelConfig
 from proda_lib.models.proda import ProDA
 from proda_lib.paths import project_root
-from proda_lib.training import data, loop, runs, stages
+from proda_lib.training import data, loop, provenance, runs, stages
 from proda_lib.training.checkpoint import read_checkpoint
 from proda_lib.training.outcome import fit_and_score, make_fabric
 from proda_lib.training.recipe import NETWORK_NAMES, PROFILES, command, make_recipe, read_recipe
@@ -452,6 +452,13 @@ def test_a_stage_without_an_epoch_is_refused(changes, expected):
     assert make_recipe("smoke", model="no_prompt", posttrain_epochs=0).pretrain_epochs == 1
 
 
+@pytest.mark.parametrize("model", ["prompt_only", "logistic"])
+def test_a_control_that_picks_no_epoch_needs_no_validation_video(tmp_path, model):
+    split = load_splits("world", 1, 4)[0]
+    found, curves, _ = fit_and_score(make_recipe("smoke", model=model), "", split, tmp_path, "cpu")
+    assert curves == [] and all(np.isfinite(scores).all() and len(scores) == 4 for scores in found.video.values())
+
+
 @pytest.mark.parametrize("model", ["proda", "no_prompt"])
 def test_videos_without_labels_can_pick_no_epoch(tmp_path, monkeypatch, model):
     """Said before anything is trained."""
@@ -472,7 +479,7 @@ def test_the_setting_of_cublas_is_made_on_import_and_a_users_own_is_kept(monkeyp
         environment = {**os.environ, **own}
         assert subprocess.check_output([sys.executable, "-c", code], env=environment, text=True).strip() == expected
     monkeypatch.setenv(name, ":16:8")
-    with runs.reproducible("cpu"):
+    with provenance.reproducible("cpu"):
         assert torch.are_deterministic_algorithms_enabled() and os.environ[name] == ":16:8"
     assert not torch.are_deterministic_algorithms_enabled() and os.environ[name] == ":16:8"
 
@@ -494,7 +501,7 @@ def test_a_run_is_scored_between_its_stages_and_can_be_scored_again(store):
     (run.folder / "record.json").write_text(json.dumps(record))
     again = runs.update(runs.named(run.name))
     assert again.metrics == run.metrics and again.record["seconds"] == run.record["seconds"]
-    assert again.record["scored"]["commit"] == runs.commit()
+    assert again.record["scored"]["commit"] == provenance.commit()
 
 
 def test_a_committed_record_is_shown_and_says_what_makes_its_weights(store, proda):

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
-import json
 import os
 import sys
 from pathlib import Path
@@ -17,7 +16,7 @@ from pathlib import Path
 from proda_lib.datasets.registry import load_splits
 from proda_lib.errors import ProdaError, RecipeError
 from proda_lib.evaluation.report import DATASETS, setting
-from proda_lib.files import write_atomically
+from proda_lib.files import write_json, write_text
 from proda_lib.models.saved import SavedModel
 from proda_lib.models.shipped import WEIGHTS, write_vocabulary
 from proda_lib.training import runs
@@ -57,8 +56,8 @@ def make_shipped(run: Run, folder: str | os.PathLike, control: Run | None = None
     model.save_pretrained(folder)
     write_vocabulary(vocabulary, folder)
     record = {key: value for key, value in run.record.items() if key != "curves"}
-    _write(folder / "record.json", json.dumps(record, indent=1) + "\n")
-    _write(folder / "README.md", model_card(run, control, model))
+    write_json(folder / "record.json", record)
+    write_text(folder / "README.md", model_card(run, control, model))
     return folder
 
 
@@ -115,10 +114,6 @@ def model_card(run: Run, control: Run, model: SavedModel) -> str:
         '    answer = Predictor.load("THIS FOLDER")(graph="graph.json", actions=["..."])', "",
     ]  # fmt: skip
     return "\n".join(lines)
-
-
-def _write(path: Path, text: str) -> None:
-    write_atomically(path, lambda partial: partial.write_text(text, encoding="utf-8"))
 
 
 def main() -> int:

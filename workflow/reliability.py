@@ -22,7 +22,7 @@ from tqdm import tqdm  # noqa: E402
 
 from proda_lib.files import write_json  # noqa: E402
 from proda_lib.pages.reliability import record_path  # noqa: E402
-from proda_lib.training import runs  # noqa: E402
+from proda_lib.training import provenance  # noqa: E402
 from stress import crashes, crowding  # noqa: E402
 from stress.children import OUTCOMES, REFUSED, limit_memory  # noqa: E402
 from stress.fuzz import SECONDS, fuzz  # noqa: E402
@@ -118,7 +118,7 @@ def main() -> int:
     parser.add_argument("--out", type=Path, default=record_path(), help="where the record goes")
     args = parser.parse_args()
     started, clock = datetime.now(UTC).isoformat(timespec="seconds"), time.monotonic()
-    commit = runs.commit()  # of the code that runs, whatever is committed meanwhile
+    commit = provenance.commit()  # of the code that runs, whatever is committed meanwhile
     record = {
         "name": "reliability",
         "seed": args.seed,
@@ -128,9 +128,12 @@ def main() -> int:
         "killed": killed(args.kills, args.seed),
         "full disk": full_disks(),
         "rivals": rivals(),
-        "versions": {**runs.versions(), **{name: version(name) for name in ("safetensors", "pyarrow", "jsonschema")}},
+        "versions": {
+            **provenance.versions(),
+            **{name: version(name) for name in ("safetensors", "pyarrow", "jsonschema")},
+        },
         "commit": commit,
-        "hardware": {**runs.hardware("cpu"), "processes": args.jobs, "system": platform.system()},
+        "hardware": {**provenance.hardware("cpu"), "processes": args.jobs, "system": platform.system()},
         "started": started,
         "seconds": round(time.monotonic() - clock, 1),
     }

@@ -113,9 +113,7 @@ def check_dataset(name: str, root: str | os.PathLike | None = None) -> Report:
     root = data_root() if root is None else Path(root)
     if name not in DATASETS:
         return _check_stores(name, root)
-    folder = root / name
-    if name == "charades":
-        folder = charades_folder(root) or folder
+    folder = _folder(name, root)
     if not folder.is_dir():
         raise DataError(folder, "folder", "nothing", "the data set; data/README.md tells how to put it there")
     if name in ARCHIVES:
@@ -130,6 +128,11 @@ def check_dataset(name: str, root: str | os.PathLike | None = None) -> Report:
         for csv in CHARADES_CSVS:
             read_charades(folder / csv, classes, report)
         return report
+
+
+def _folder(name: str, root: Path) -> Path:
+    """Where the data set's files lie, or should."""
+    return (charades_folder(root) if name == "charades" else None) or root / name
 
 
 def _check_stores(name: str, root: Path) -> Report:
@@ -151,8 +154,9 @@ def list_datasets(root: str | os.PathLike | None = None) -> dict[str, str]:
     """What is under ``root``: for each data set "added, sha256 ...", "there" or "not there"; then the prepared ones."""
     root, states = data_root() if root is None else Path(root), {}
     for name in DATASETS:
-        digest = installed_checksum(root / name)
-        states[name] = f"added, sha256 {digest}" if digest else "there" if (root / name).is_dir() else "not there"
+        folder = _folder(name, root)
+        digest = installed_checksum(folder)
+        states[name] = f"added, sha256 {digest}" if digest else "there" if folder.is_dir() else "not there"
     for about in sorted(root.glob(f"*/{SPLITS[0]}/{ABOUT}")):
         folder = about.parents[1]
         parts = [part for part in SPLITS if (folder / part / ABOUT).is_file()]

@@ -7,6 +7,7 @@ import itertools
 from dataclasses import dataclass
 
 import numpy as np
+from jaxtyping import Bool
 
 from proda_lib.errors import RecipeError
 from proda_lib.graph import SceneGraph
@@ -79,6 +80,11 @@ def drop_boxes(graph: SceneGraph, share: float, rng: np.random.Generator) -> Sce
     """The same graph without a random ``share`` of its boxes, with their edges; slot 0, the person, stays."""
     present = graph.present.copy()
     present[:, 1:] &= rng.random(present[:, 1:].shape) >= share
+    return keep_nodes(graph, present)
+
+
+def keep_nodes(graph: SceneGraph, present: Bool[np.ndarray, "T M"]) -> SceneGraph:
+    """The same graph with these of its nodes only, and the edges between them."""
     edge = present[:, graph.edges[0]] & present[:, graph.edges[1]]
     changed = {"present": present, "boxes": graph.boxes * present[..., None],
                "relations": graph.relations & edge[..., None]}  # fmt: skip

@@ -46,7 +46,7 @@ from proda_lib.evaluation.robustness import robustness
 from proda_lib.files import sha256, write_json
 from proda_lib.paths import data_root, results_root
 from proda_lib.specification import one_hot, specification_length
-from proda_lib.training import runs
+from proda_lib.training import provenance
 from proda_lib.training.recipe import Recipe, make_recipe
 from proda_lib.vocabulary import Vocabulary
 
@@ -157,7 +157,7 @@ def controls(
 
 def _of_seed(labels: CharadesLabels, epochs: int, seed: int) -> dict[str, dict]:
     torch.set_num_threads(1)  # sums over several threads have other last digits
-    with runs.reproducible("cpu"):
+    with provenance.reproducible("cpu"):
         return controls(labels.train, labels.test, audit_recipe(seed), epochs)
 
 
@@ -185,9 +185,9 @@ def measure(labels: CharadesLabels, seeds: Sequence[int] = (0, 1, 2), epochs: in
                     "weight_decay": recipe.weight_decay},
         "seeds": list(seeds),
         "metrics": metrics,
-        "versions": runs.versions(),
-        "commit": runs.commit(),
-        "hardware": {**runs.hardware("cpu"), "processes": jobs, "threads of each": 1},
+        "versions": provenance.versions(),
+        "commit": provenance.commit(),
+        "hardware": {**provenance.hardware("cpu"), "processes": jobs, "threads of each": 1},
         "started": started,
         "seconds": round(time.monotonic() - clock, 1),
     }  # fmt: skip

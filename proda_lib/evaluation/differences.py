@@ -18,7 +18,7 @@ def differences(first: Sequence[Run], second: Sequence[Run], key: Key, other: Ke
     return Spread(tuple(pair[0] - pair[1] for _, pair in sorted(values.items()) if len(pair) == 2))
 
 
-def compare(name: str, other: str, measure: str, difference: Spread, unit: str = "points") -> str:
+def compare(name: str, other: str, measure: str, difference: Spread) -> str:
     """A sentence on which of two is higher, as the numbers have it."""
     count = len(difference.values)
     if not count:
@@ -27,9 +27,9 @@ def compare(name: str, other: str, measure: str, difference: Spread, unit: str =
     sign = "+" if difference.mean >= 0 else "−"
     size = f"{sign}{abs(difference.mean):.{difference.digits}f}"
     if count == 1:
-        return f"{measure}: {name} − {other} = {size} {unit} (one seed, so without a spread)."
+        return f"{measure}: {name} − {other} = {size} points (one seed, so without a spread)."
     size += f" ± {difference.sd:.{difference.digits}f}"
-    return f"{measure}: {name} − {other} = {size} {unit}; {name} is higher with {higher} of {count} seeds."
+    return f"{measure}: {name} − {other} = {size} points; {name} is higher with {higher} of {count} seeds."
 
 
 def ordering(difference: Spread, expected: float, interval: Interval | None = None) -> str:

@@ -7,7 +7,6 @@ and edges of the graph that was asked about; NaN stands where a slot or an edge 
 from __future__ import annotations
 
 import contextlib
-import dataclasses
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -18,6 +17,7 @@ from sklearn.metrics import roc_auc_score
 from torch import Tensor, nn
 
 from proda_lib.batch import GraphRows, SceneGraphBatch, collate_for
+from proda_lib.datasets.transforms import keep_nodes
 from proda_lib.errors import DataError
 from proda_lib.evaluation.scan import rows_of_both
 from proda_lib.graph import SceneGraph
@@ -227,43 +227,31 @@ def influence(model: ProDA, graph: SceneGraph, device="cpu") -> Float[np.ndarray
 
 def without_slot(graph: SceneGraph, slot: int) -> SceneGraph:
     """The same graph with one slot absent in every frame."""
-    kept = np.arange(graph.num_slots) != slot
-    edges = (graph.edges != slot).all(0)
-    changes = {"present": graph.present & kept, "boxes": graph.boxes * kept[:, None],
-               "relations": graph.relations & edges[:, None]}  # fmt: skip
-    if graph.features is not None:
-        changes["features"] = graph.features * kept[:, None].astype(graph.features.dtype)
-    if graph.carriers is not None:
-        changes["carriers"] = graph.carriers & edges[:, None]
-    return dataclasses.replace(graph, **changes)
+    return keep_nodes(graph, graph.present & (np.arange(graph.num_slots) != slot))
 
 
 @torch.no_grad()
-def before_norm(model: ProDA, batch: SceneGraphBatch, sap: Bool[Tensor, "R C"], layer: int = -1):
-    """What reaches the norm of a VGPNN layer: features (P', D) and rows, of the SAP branch, one row per video."""
+def before_norm(model: ProDA, batch: SceneGraphBatch, sap: Bool[Tensor, "R C"]):
+    """What reaches the norm of the last VGPNN layer: features (P', D) and rows, of the SAP branch, a row per video."""
     seen: list[tuple] = []
-    with listening(model.vgpnn.layers[layer].norm, lambda module, inputs, output: seen.append(inputs)):
+    with listening(model.vgpnn.layers[-1].norm, lambda module, inputs, output: seen.append(inputs)):
         rows = batch.rows(range(len(batch)))
         model.parse(model.encode(batch), rows, sap, ("s",))
     return seen[0]
 
 
 @torch.no_grad()
-def compare_norms(
-    x: Float[Tensor, "Pr D"], rows: GraphRows, slots: int, mean: Float[Tensor, "N"] | None = None
-) -> dict[str, Tensor]:
+def compare_norms(x: Float[Tensor, "Pr D"], rows: GraphRows, slots: int) -> dict[str, Tensor]:
     """The same features through fresh copies of VGNorm and its rivals (their parameters as at the start of training).
 
-    Args:
-        mean: VGNorm's running mean; by default the mean of ``x`` itself, which is where it would settle.
+    VGNorm's running mean is the mean of ``x`` itself, which is where it would settle.
     """
     found = {"before": x}
     for title, name in (("VGNorm", "vgnorm"), ("LayerNorm", "layer"), ("BatchNorm", "batch"), ("GraphNorm", "graph")):
         norm = make_norm(name, rows.frames, x.shape[1], slots).to(x.device)
         if isinstance(norm, VGNorm):
             count = (rows.node_count.sum(0) * x.shape[1]).clamp(min=1)
-            own = rows.sum_nodes(x.sum(-1)).sum(0) / count
-            norm.running_mean.copy_(own if mean is None else mean[: rows.frames])
+            norm.running_mean.copy_(rows.sum_nodes(x.sum(-1)).sum(0) / count)
             norm.eval()
         found[title] = norm(x, rows)
     return found

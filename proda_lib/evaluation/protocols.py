@@ -65,14 +65,14 @@ def _percent(scores: np.ndarray, truth: np.ndarray) -> float:
 
 @dataclass(frozen=True, eq=False)
 class PaperProtocol:
-    """Scores of every (video, specification) row; ``distractor`` tells the kind. Controls without a_u have None."""
+    """Scores of every (video, specification) row; ``distractor`` tells the kind."""
 
     video: Int[np.ndarray, "R"]
     sap: Bool[np.ndarray, "R C"]
     distractor: Bool[np.ndarray, "R"]
     labels: Bool[np.ndarray, "R C"]
     a_s: Float[np.ndarray, "R C1"]
-    a_u: Float[np.ndarray, "R C1"] | None
+    a_u: Float[np.ndarray, "R C1"]
     a_t: Float[np.ndarray, "R C"]
     a_m: Float[np.ndarray, "V C"]
 
@@ -95,10 +95,9 @@ class PaperProtocol:
         labelled = rows & self.labels.any(1)
         found = {"a_t": _percent(self.a_t[labelled], self.labels[labelled])} if labelled.any() else {}
         for name, scores, asked in (("a_s", self.a_s, sap), ("a_u", self.a_u, ~sap)):
-            if scores is not None:
-                truth = branch_targets(labels, asked).numpy()
-                found[name] = _percent(scores[rows], truth)
-                found[f"{name}_actions"] = _percent(scores[rows, :-1], truth[:, :-1])
+            truth = branch_targets(labels, asked).numpy()
+            found[name] = _percent(scores[rows], truth)
+            found[f"{name}_actions"] = _percent(scores[rows, :-1], truth[:, :-1])
         return found
 
     @classmethod
@@ -109,8 +108,7 @@ class PaperProtocol:
         offsets = np.cumsum([0, *(len(p.a_m) for p in parts)])
         video = np.concatenate([p.video + offset for p, offset in zip(parts, offsets, strict=False)])
         names = ("sap", "distractor", "labels", "a_s", "a_u", "a_t", "a_m")
-        values = {n: [getattr(p, n) for p in parts] for n in names}
-        return cls(video=video, **{n: None if v[0] is None else np.concatenate(v) for n, v in values.items()})
+        return cls(video=video, **{n: np.concatenate([getattr(p, n) for p in parts]) for n in names})
 
 
 def evaluation_rows(
@@ -238,7 +236,7 @@ def partition_questions(actions: int, length: int, seed: int) -> FreeProtocol:
 
 
 def best_actions(scores: Float[Tensor, "V C"], length: int) -> Bool[Tensor, "V C"]:
-    """The ``length`` best actions of each video as a multi-hot; of equal ones those with the lower numbers."""
+    """:func:`~proda_lib.specification.best_of` as a multi-hot, for scores that stay on their device."""
     best = scores.argsort(dim=1, descending=True, stable=True)[:, :length]
     return torch.zeros_like(scores, dtype=torch.bool).scatter(1, best, True)
 

@@ -13,7 +13,7 @@ from proda_lib.batch import SceneGraphBatch
 from proda_lib.models.config import ModelConfig
 from proda_lib.models.proda import ProDA
 from proda_lib.nn.video_encoder import EncodedVideos
-from proda_lib.specification import one_hot
+from proda_lib.specification import best_of, one_hot
 
 #: Bytes that the questions in flight may take on a CPU: through the SAP branch alone, and through both branches.
 MEMORY, MEMORY_OF_BOTH = 2**28, 2**31
@@ -101,9 +101,7 @@ def scan(
 
 
 @torch.no_grad()
-def two_step(
-    model: ProDA, batch: SceneGraphBatch, best: int, memory: int | None = None
-) -> tuple[Float[Tensor, "B C"], Float[Tensor, "B C"]]:
+def two_step(model: ProDA, batch: SceneGraphBatch, best: int) -> tuple[Float[Tensor, "B C"], Float[Tensor, "B C"]]:
     """The two-step scan: a_m of every action, then a_s of the ``best`` ones alone (1..C), C / best times fewer rows.
 
     One pass of the encoder serves both steps, and the a_s are those of :func:`scan`.
@@ -115,14 +113,9 @@ def two_step(
     encoded = model.encode(batch)
     a_m = model.unprompted(batch, encoded).logits
     actions = best_of(a_m.float().cpu().numpy(), best)
-    found, _ = scan_frames(model, batch, actions, memory, encoded)
+    found, _ = scan_frames(model, batch, actions, encoded=encoded)
     asked = torch.from_numpy(actions).to(found.device)
     return a_m, torch.full_like(a_m, -torch.inf).scatter(1, asked, found)
-
-
-def best_of(a_m: Float[np.ndarray, "V C"], best: int) -> Int[np.ndarray, "V best"]:
-    """The ``best`` actions of each video by a_m, best first; of equal ones that with the lower number."""
-    return (-a_m).argsort(1, kind="stable")[:, :best]
 
 
 def two_step_scores(

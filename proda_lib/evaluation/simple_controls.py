@@ -39,7 +39,7 @@ def relation_histogram(graphs: Sequence[SceneGraph]) -> Float[np.ndarray, "V R"]
 
 
 def logistic_scores(
-    train: Float[np.ndarray, "V F"], labels: Bool[np.ndarray, "V C"], test: Float[np.ndarray, "W F"], C: float = 1.0
+    train: Float[np.ndarray, "V F"], labels: Bool[np.ndarray, "V C"], test: Float[np.ndarray, "W F"]
 ) -> Float[np.ndarray, "W C"]:
     """Log-odds of each class by its own L2-regularised logistic regression on standardised features.
 
@@ -52,5 +52,5 @@ def logistic_scores(
         if truth.all() or not truth.any():
             column[:] = truth.mean()
         else:
-            column[:] = LogisticRegression(C=C, max_iter=1000).fit(train, truth).decision_function(test)
+            column[:] = LogisticRegression(C=1.0, max_iter=1000).fit(train, truth).decision_function(test)
     return scores

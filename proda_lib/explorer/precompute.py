@@ -46,15 +46,11 @@ def distractors(graph: SceneGraph, offered: Sequence[int], wanted: int = 16) -> 
     return video_rng(0, 1, graph.video).permutation(left)[:length].astype(np.int64)
 
 
-def specification(
-    actions: int, chosen: Sequence[int], fill: Sequence[int] = (), length: int | None = None
-) -> Bool[np.ndarray, "C"]:
-    """The SAP of a choice: the chosen actions, and ``fill`` from its start until there are ``length`` in all."""
+def specification(actions: int, chosen: Sequence[int], fill: Sequence[int] = ()) -> Bool[np.ndarray, "C"]:
+    """The SAP of a choice: the chosen actions, and ``fill`` from its start until there are as many as it has."""
     sap = np.zeros(actions, dtype=bool)
     sap[np.asarray(chosen, dtype=np.int64)] = True
-    if len(fill):
-        more = max(0, (len(fill) if length is None else length) - len(chosen))
-        sap[np.asarray(fill[:more], dtype=np.int64)] = True
+    sap[np.asarray(fill[: max(0, len(fill) - len(chosen))], dtype=np.int64)] = True
     return sap
 
 

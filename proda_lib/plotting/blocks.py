@@ -10,6 +10,7 @@ from jaxtyping import Float
 from matplotlib.figure import Figure
 
 from proda_lib.evaluation.explain import Answer
+from proda_lib.evaluation.localization import frame_spans
 from proda_lib.graph import SceneGraph
 from proda_lib.plotting import style
 from proda_lib.plotting.graphs import draw_frame, edge_names, slot_names
@@ -128,7 +129,7 @@ def readout(graph: SceneGraph, answers: Sequence[Answer], actions: Sequence[int]
 def localisation(graph: SceneGraph, actions: Sequence[int], scores: Sequence[Float[np.ndarray, "N"]]) -> Figure:
     """Frame scores as a heat bar for each action asked for, with its true segments below."""
     figure, axes = style.subplots(len(actions), 1, height=0.45 + 0.48 * len(actions), sharex=True)
-    edges = np.concatenate([[0], (graph.times[1:] + graph.times[:-1]) / 2, [graph.duration]])
+    edges = np.append(frame_spans(graph.times, graph.duration)[:, 0], graph.duration)
     for ax, action, score in zip(axes, actions, scores, strict=True):
         mesh = ax.pcolormesh(edges, [0, 1], score[None], vmin=0, vmax=1, cmap=AMOUNT)
         for start, end in graph.segments[graph.segment_labels == action]:

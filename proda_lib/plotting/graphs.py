@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
-from jaxtyping import Bool, Float
+from jaxtyping import Float
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import FancyArrowPatch, Rectangle
 
+from proda_lib.evaluation.localization import found_segments
 from proda_lib.graph import SceneGraph
 from proda_lib.plotting import style
 from proda_lib.plotting.style import COLOURS, GREY, PALE, TRUTH, readable
@@ -109,7 +110,7 @@ def relations_over_time(graph: SceneGraph, pairs: Sequence[tuple[int, int]]) -> 
                                   height_ratios=heights)  # fmt: skip
     for ax, pair, (edge, shown, carried) in zip(axes, pairs, parts, strict=True):
         for row, relation in enumerate(shown):
-            for start, end in spans(graph, graph.relations[:, edge, relation]):
+            for start, end in found_segments(graph.relations[:, edge, relation], graph.times, graph.duration):
                 ax.barh(row, end - start, left=start, height=0.7, color=colour_of(pair[1]))
         for row, k in enumerate(carried, len(shown)):
             start, end = graph.segments[k]
@@ -126,13 +127,6 @@ def relations_over_time(graph: SceneGraph, pairs: Sequence[tuple[int, int]]) -> 
     return figure
 
 
-def spans(graph: SceneGraph, on: Bool[np.ndarray, "T"]) -> list[tuple[float, float]]:
-    """The stretches of time in which something holds; a frame reaches half way to its neighbours."""
-    borders = np.concatenate([[0.0], (graph.times[1:] + graph.times[:-1]) / 2, [graph.duration]])
-    steps = np.diff(np.concatenate([[0], on.astype(int), [0]]))
-    return [(borders[i], borders[j]) for i, j in zip(np.flatnonzero(steps > 0), np.flatnonzero(steps < 0), strict=True)]
-
-
 def busiest_pairs(graph: SceneGraph, count: int = 3) -> list[tuple[int, int]]:
     """The pairs of slots whose relations change most often; of the two directions, the one from the lower slot."""
     changes = np.abs(np.diff(graph.relations.astype(int), axis=0)).sum((0, 2))
@@ -141,12 +135,12 @@ def busiest_pairs(graph: SceneGraph, count: int = 3) -> list[tuple[int, int]]:
     return [tuple(graph.edges[:, edge].tolist()) for edge in best]
 
 
-def carriers(graph: SceneGraph, segment: int, count: int = 4) -> Figure:
-    """The ground truth of parsing: frames before, during and after a segment, with the edges that carry its action."""
+def carriers(graph: SceneGraph, segment: int) -> Figure:
+    """The ground truth of parsing: four frames from before to after a segment, and the edges that carry its action."""
     start, end = graph.segments[segment]
     before, after = 0.15 * graph.duration, 0.1 * graph.duration
-    wanted = np.linspace(max(0.0, start - before), min(graph.duration, end + after), count)
-    figure, axes = style.subplots(1, count, height=1.9)
+    wanted = np.linspace(max(0.0, start - before), min(graph.duration, end + after), 4)
+    figure, axes = style.subplots(1, len(wanted), height=1.9)
     for ax, frame in zip(axes, np.abs(graph.times - wanted[:, None]).argmin(1), strict=True):
         draw_frame(ax, graph, frame, 0.05 + 0.95 * graph.carriers[frame, :, segment], TRUTH)
         inside = "during" if start <= graph.times[frame] <= end else "outside"

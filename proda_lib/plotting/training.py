@@ -50,9 +50,9 @@ def margin_schedule(schedules: dict[str, Callable[[float], float]], epochs: int)
     return figure
 
 
-def loss_terms(curves: Sequence[dict], stage: str = "pretrain") -> Figure:
-    """Each loss term over a stage, classification left and disentanglement right."""
-    epochs, terms = _traces(curves, stage)
+def loss_terms(curves: Sequence[dict]) -> Figure:
+    """Each loss term over stage 1, classification left and disentanglement right."""
+    epochs, terms = _traces(curves, "pretrain")
     names = list(terms)
     groups = [[n for n in names if n.startswith("a_")], [n for n in names if not n.startswith("a_")]]
     groups = [g for g in groups if g]

@@ -37,7 +37,6 @@ class Prediction:
         graph: the whole graph, in the model's vocabulary. ``seen``: its N frames that the model saw.
         asked: (A,) the actions.
         together: the answer to one question with all of them. ``alone``: one for each, asked for alone.
-        a_m: (C,) probabilities without any question.
         pictures: N frames (H, W, 3), or None.
         theta: smallest s² / max s² of a found frame.
         detected: whether the graph was made by a detector.
@@ -49,7 +48,6 @@ class Prediction:
     asked: Int[np.ndarray, "A"]
     together: Answer
     alone: list[Answer]
-    a_m: Float[np.ndarray, "C"]
     pictures: Sequence[Picture] | None
     theta: float
     detected: bool
@@ -70,7 +68,7 @@ class Prediction:
         was not asked for: there a_s is trained to be 0 and says nothing); ``a_t`` of that question; ``a_m`` without.
         """
         table = pd.DataFrame({"asked": self.together.sap, "a_s": self.together.a_s[:-1], "a_s_alone": np.nan,
-                              "a_t": self.together.a_t, "a_m": self.a_m},
+                              "a_t": self.together.a_t, "a_m": self.together.a_m},
                              index=pd.Index(self.graph.vocabulary.actions, name="action"))  # fmt: skip
         table.loc[~table["asked"], "a_s"] = np.nan
         table.loc[self.actions, "a_s_alone"] = [a.a_s[c] for a, c in zip(self.alone, self.asked, strict=True)]

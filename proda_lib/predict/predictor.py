@@ -163,7 +163,7 @@ class Predictor:
         saps = np.concatenate([one_hot(asked, len(self.vocabulary.actions)).any(0, keepdims=True),
                                one_hot(asked, len(self.vocabulary.actions))])  # fmt: skip
         together, *alone = look(self.model, seen, saps, self.device)
-        return Prediction(graph, seen, asked, together, alone, together.a_m, pictures, theta, by_detector,
+        return Prediction(graph, seen, asked, together, alone, pictures, theta, by_detector,
                           self.name, self.about, [*notes, *more])  # fmt: skip
 
     def numbers(self, actions: str | Sequence[str]) -> np.ndarray:

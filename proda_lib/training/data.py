@@ -189,9 +189,7 @@ def evaluation_videos(graphs: Sequence[SceneGraph], recipe: Recipe) -> list[Scen
     return [graph.window(recipe.frames) for graph in graphs] if recipe.window else list(graphs)
 
 
-def split_validation(
-    graphs: Sequence[SceneGraph], seed: int, share: float = VALIDATION
-) -> tuple[list[SceneGraph], list[SceneGraph]]:
+def split_validation(graphs: Sequence[SceneGraph], seed: int) -> tuple[list[SceneGraph], list[SceneGraph]]:
     """Split by video into training and validation graphs. The clips VIDEO#0, VIDEO#1, ... of a video stay together.
 
     Raises:
@@ -201,7 +199,7 @@ def split_validation(
     if len(videos) < 2:
         found = f"'validation' and {len(videos)} video to train on"
         raise RecipeError(f"Recipe.select: found {found}, expected at least 2 videos, or 'test'")
-    chosen = np.random.default_rng([seed, 77]).permutation(len(videos))[: share_size(len(videos), share)]
+    chosen = np.random.default_rng([seed, 77]).permutation(len(videos))[: share_size(len(videos), VALIDATION)]
     held = {videos[i] for i in chosen}
     kept, left = [], []
     for graph in graphs:

@@ -113,15 +113,15 @@ def fit_and_score(
     Returns:
         Scores, one row per epoch, and the seconds of these epochs that earlier, interrupted processes spent.
     """
+    if recipe.model in ("prompt_only", "logistic"):  # they pick no epoch
+        split = dataclasses.replace(split, train=first_share(split.train, recipe.train_share, recipe.seed))
+        return (_prompt_only(recipe, split) if recipe.model == "prompt_only" else _logistic(split)), [], 0.0
     kept, judged_on = split.train, split.test
     if recipe.select == "validation":
         kept, judged_on = split_validation(split.train, recipe.seed)
         judged_on = evaluation_videos(judged_on, recipe)
     # A share is of what is trained on; the videos that pick the epoch are the same for every share.
     kept = first_share(kept, recipe.train_share, recipe.seed)
-    if recipe.model in ("prompt_only", "logistic"):  # they pick no epoch
-        split = dataclasses.replace(split, train=first_share(split.train, recipe.train_share, recipe.seed))
-        return (_prompt_only(recipe, split) if recipe.model == "prompt_only" else _logistic(split)), [], 0.0
     folder.mkdir(parents=True, exist_ok=True)
     vocabulary, features = split.train[0].vocabulary, split.train[0].features
     visual, slots = 0 if features is None else features.shape[-1], 0

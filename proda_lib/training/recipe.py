@@ -191,6 +191,7 @@ class Recipe:
             if not (isinstance(value := getattr(self, name), int | float) and fits(value)):
                 raise RecipeError(f"Recipe.{name}: found {value!r:.80}, expected {expected}")
         _ = self.changes  # its shares are checked
+        _ = self.model_config(Vocabulary("", ("",), ("",), ("",)))  # so are sizes and choices of the model
 
     def model_config(self, vocabulary: Vocabulary, visual: int = 0, slots: int = 0) -> ModelConfig:
         """The model that this recipe trains on data with this vocabulary and width of visual features.
@@ -244,12 +245,16 @@ def read_recipe(settings: dict) -> Recipe:
 def parse_settings(settings: Sequence[str]) -> dict:
     """["seed=1", "prompt=simple"] → {"seed": 1, "prompt": "simple"}, with the types of :class:`Recipe`'s fields.
 
+    They are changes of a profile (see :func:`make_recipe`), so the profile is none of them.
+
     Raises:
         RecipeError: no such setting, or a value of another type.
     """
     defaults, parsed = {**dataclasses.asdict(Recipe()), "preset": "paper"}, {}
     for setting in settings:
         name, _, text = setting.partition("=")
+        if name == "profile":
+            raise RecipeError(f"setting {setting!r}: found 'profile', expected it as an option, --profile {text}")
         if name not in defaults:
             raise RecipeError(f"setting {setting!r}: found {name!r}, expected NAME=VALUE with the name of a setting; "
                               + nearest_names(name, sorted(defaults)))  # fmt: skip
