@@ -82,7 +82,7 @@ def precision_table(proda: Sequence[dict], encoder: Sequence[dict], setting: str
     note = (f"Average precision in percent, mean over {counts['questions']} questions about the first "
             f"{counts['videos']} test videos ({counts['unseen']} more fall between the sampled frames).")  # fmt: skip
     if (known := sum("other" in found for found in proda)) < len(proda):
-        note += f" − another asked: seed by seed, of the {known} of {len(proda)} seeds of which it was scored."
+        note += f" − another asked: of the seeds for which it was scored, {known} of {len(proda)}."
     return Table(frame, f"{note} {setting}")
 
 
