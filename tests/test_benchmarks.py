@@ -465,10 +465,9 @@ def test_compiled_parts_give_the_same_losses_and_are_captured_once_for_batches_o
     assert captured[0] > 0 and captured[-1] == captured[1], "a new size is no new graph"
 
 
-def test_what_a_machine_without_a_compiler_was_not_asked_for_is_said(monkeypatch):
-    monkeypatch.setenv("CXX", "no-such-compiler")
+def test_compiled_steps_are_for_gpus():
     (row,) = cases.step_rows(256, cases.QUICK, "cpu", {"train_step_compiled@d256"})
-    assert row.ours is None and row.note == cases.NO_COMPILER
+    assert row.ours is None and row.note == cases.FOR_GPUS
 
 
 def test_only_names_rows_that_exist(monkeypatch, capsys):
