@@ -98,8 +98,8 @@ def test_a_signal_to_all_processes_leaves_a_checkpoint(store, tmp_path, how, tim
         outcome.train = lambda *given, **named: train(*given, **{{**named, "workers": 2}})
 
         def slow(*given):
-            time.sleep({0.2 if times == 1 else 1.0})
             pathlib.Path({str(began)!r}).write_text(str(len(multiprocessing.active_children())))
+            time.sleep({0.2 if times == 1 else 30.0})  # a second signal ends the sleep
             return step(*given)
 
         loop.learning_rate = slow
