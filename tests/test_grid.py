@@ -251,12 +251,12 @@ def test_an_interval_stays_for_its_seeds_when_the_scores_of_some_are_lost(monkey
     two = paired.measured(*rows((0, 1)))
     paired.write(two)
     assert list(two) == ["a_m this0:that0 this1:that1"]
-    assert f"{interval().difference:+.1f} (2 of 3 seeds): [".replace("-", "−") in interval().range
+    assert interval().range.startswith(f"{interval().difference:+.1f} (2 of 3 seeds): [".replace("-", "−"))
     assert paired.measured(*rows((0, 1, 2), lost=(0,))) == two
     three = paired.measured(*rows((0, 1, 2)))
     paired.write(three)
     assert list(three) == ["a_m this0:that0 this1:that1 this2:that2"]
-    assert "seeds" not in interval().range
+    assert interval().range.startswith("[") and interval().range.endswith("]")
     assert paired.measured(*rows((1, 2), lost=(1,))) == {}
 
 

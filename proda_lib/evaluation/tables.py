@@ -275,11 +275,8 @@ def by_page(profile: str = "reference", seeds: Sequence[int] = (0, 1, 2)) -> dic
     }
     found = {page: list(dict.fromkeys(r for rows in tables for recipes in rows.values() for r in recipes))
              for page, tables in pages.items()}  # fmt: skip
-    read = [f"results/table0{number}" for number in (1, 3, 4, 5)] + [
-        "audit/label_free",
-        "data/world",
-        "results/transfer",
-    ]
+    tables_read = [f"results/table0{number}" for number in (1, 3, 4, 5)]
+    read = [*tables_read, "audit/label_free", "data/world", "results/transfer"]
     found["intro"] = list(dict.fromkeys(itertools.chain(*(found[page] for page in read))))
     found["engineering/reference_profile"] = list(dict.fromkeys(itertools.chain(*found.values())))  # it sums them up
     return found
