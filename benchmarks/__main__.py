@@ -1,6 +1,7 @@
 """``python -m benchmarks [--quick] [--json FILE] [--device cpu|cuda] [--only NAME]``: library against yardsticks.
 
-Both sides are timed in one process, in turn, after a call that is not timed. ``ratio`` is reference / ours (for
+Both sides are timed in one process, in turn, after a call that is not timed (with --quick, after memory for them has
+been fetched: the yardstick's step takes too long to be made for nothing). ``ratio`` is reference / ours (for
 matmul_fraction: ours / reference), so larger is better in every row; the spread is the interquartile range over the
 median, the larger one of the two sides, and unknown if one of them was measured once.
 Without --quick there are more rows, and the file also gets the points of a roofline and cost curves. With --only, what
@@ -104,8 +105,8 @@ def merged(old: dict, new: dict) -> dict:
 
 def main() -> None:
     parser = argparse.ArgumentParser("python -m benchmarks", description="The library against its yardsticks.")
-    parser.add_argument("--quick", action="store_true", help="few repeats, the compared rows only; two to four minutes "
-                        "on two cores, as their memory is fast or slow")  # fmt: skip
+    parser.add_argument("--quick", action="store_true", help="few repeats, the compared rows only; under three minutes "
+                        "on two cores")  # fmt: skip
     parser.add_argument("--json", type=Path, metavar="FILE", help="also write what was found to FILE")
     parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
     parser.add_argument("--only", metavar="NAME", default="*", help="a row, with or without @d768, or roofline or "

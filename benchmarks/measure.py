@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-import ctypes
 import functools
 import gc
+import itertools
+import json
 import math
 import os
 import platform
 import re
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable, Collection
 from dataclasses import dataclass, field
@@ -25,7 +27,7 @@ from proda_lib.training.provenance import commit
 
 @dataclass
 class Sample:
-    """Seconds of each repeat; bytes that a call needed at its peak, None where nobody asked or that is not known."""
+    """Seconds of each repeat; bytes that a call held at its peak, None where nobody asked."""
 
     seconds: list[float] = field(default_factory=list)
     peak: int | None = None
@@ -77,28 +79,34 @@ def side_by_side(
 ) -> dict[str, Sample]:  # fmt: skip
     """Time the calls in turn, so that a machine that slows down slows all of them.
 
-    Every call is made once before any is timed. Memory is measured then, of those in ``peaks``: they come first, as
-    measuring gives freed memory back to the system, which makes the next call slower. ``warm=False`` makes only the
-    calls in ``peaks`` before; the others find the memory that the last of these has fetched.
+    Every call is made once before any is timed, unless ``warm`` is false. Memory is measured, of those in ``peaks``, in
+    the first call that is timed.
 
     Args:
         repeats, fewest, budget: of each call, see :func:`turns`.
         clear: runs before each call and is not timed.
     """
     samples = {name: Sample() for name in calls}
-    for name in sorted(calls, key=lambda name: name not in peaks):
-        clear()
-        if name in peaks:
-            samples[name].peak = peak_memory(calls[name], device)
-        elif warm:
-            calls[name]()
+    if warm:
+        for call in calls.values():
+            clear()
+            call()
     for turn in range(repeats):
         for name, call in calls.items():
             sample = samples[name]
-            if turn == 0 or turn < turns(sample.median, repeats, fewest, budget):
-                clear()
-                sample.seconds.append(seconds(call, device))
+            if turn and turn >= turns(sample.median, repeats, fewest, budget):
+                continue
+            timed = functools.partial(_time, sample, call, device)
+            clear()
+            if turn == 0 and name in peaks:
+                sample.peak = peak_memory(timed, device)
+            else:
+                timed()
     return samples
+
+
+def _time(sample: Sample, call: Callable[[], object], device: str) -> None:
+    sample.seconds.append(seconds(call, device))
 
 
 def python(code: str, *arguments: str) -> str:
@@ -106,10 +114,10 @@ def python(code: str, *arguments: str) -> str:
     return subprocess.run([sys.executable, "-c", code, *arguments], capture_output=True, text=True, check=True).stdout
 
 
-def peak_memory(call: Callable[[], object], device: str = "cpu") -> int | None:
-    """Bytes that a call needs at its peak, beyond what was there before it; None where the system does not tell.
+def peak_memory(call: Callable[[], object], device: str = "cpu") -> int:
+    """Bytes of tensors that a call holds at its peak, beyond what was there before it: PyTorch's own count.
 
-    CPU: the resident set's high-water mark, reset before the call (Linux). GPU: PyTorch's own count.
+    On a CPU it is kept by the profiler, which notes every block that is fetched and freed; on a GPU by the allocator.
     """
     gc.collect()
     if device != "cpu":
@@ -118,27 +126,24 @@ def peak_memory(call: Callable[[], object], device: str = "cpu") -> int | None:
         before = torch.cuda.memory_allocated()
         call()
         return torch.cuda.max_memory_allocated() - before
-    _return_freed_memory()
-    try:
-        Path("/proc/self/clear_refs").write_text("5")  # resets VmHWM to VmRSS
-    except OSError:
+    with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CPU], profile_memory=True) as seen:
         call()
-        return None
-    before = _resident("VmRSS")
-    call()
-    return _resident("VmHWM") - before
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder, "trace.json")
+        seen.export_chrome_trace(str(path))
+        events = json.loads(path.read_text())["traceEvents"]
+    changes = sorted((event["ts"], event["args"]["Bytes"]) for event in events if event["name"] == "[memory]")
+    return max(itertools.accumulate((change for _, change in changes), initial=0))
 
 
-def _resident(name: str) -> int:
-    return int(re.search(rf"{name}:\s+(\d+) kB", Path("/proc/self/status").read_text())[1]) * 1024
+def fetch_memory(amount: int) -> None:
+    """Fetch so many bytes from the system and free them, so that the first call pays no more for memory than the next.
 
-
-def _return_freed_memory() -> None:
-    """Ask the C library to give freed memory back: else it counts as there before the call, and is used by it."""
-    try:
-        ctypes.CDLL(None).malloc_trim(0)
-    except (AttributeError, OSError):  # not glibc
-        pass
+    That needs a C library that keeps what is freed, see :func:`~proda_lib.memory.keep_freed_memory`.
+    """
+    block = 2**24  # far below what glibc takes from its heap
+    blocks = [torch.zeros(block, dtype=torch.uint8) for _ in range(amount // block)]
+    del blocks
 
 
 @functools.cache

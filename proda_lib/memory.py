@@ -20,5 +20,5 @@ def keep_freed_memory() -> bool:
         mallopt = ctypes.CDLL(None).mallopt
     except (AttributeError, OSError, TypeError):
         return False
-    wanted = ((mmap_threshold, 32 << 20), (trim_threshold, 2**31 - 1), (top_pad, 64 << 20))
+    wanted = ((mmap_threshold, 32 << 20), (trim_threshold, -1), (top_pad, 64 << 20))  # -1: nothing is trimmed
     return all([mallopt(name, value) == 1 for name, value in wanted])
