@@ -88,7 +88,8 @@ def choose(pattern: str, quick: bool, device: str = "cpu") -> set[str]:
 def merged(old: dict, new: dict) -> dict:
     """The file ``old`` with what ``new`` has in place of its own; rows, roofline and curves note their new commit.
 
-    The points of a roofline that is not measured again take the seconds of the rows that are.
+    The points of a roofline that is not measured again take the seconds of the rows that are. With new seconds come the
+    machine's rates of copies and products on that day.
 
     Raises:
         SystemExit: ``old`` is of another machine or other versions.
@@ -100,7 +101,9 @@ def merged(old: dict, new: dict) -> dict:
     fresh = {key: [{**entry, **commit} for entry in new[key]] for key in ("rows", "roofline", "curves")}
     rows = {row["name"]: row for row in (*old["rows"], *fresh["rows"])}
     points = fresh["roofline"] or [timed_again(point, fresh["rows"]) for point in old["roofline"]]
-    return {**old, "rows": list(rows.values()), "roofline": points, "curves": fresh["curves"] or old["curves"]}
+    rates = {key: rate for key, rate in new["machine"].items() if key.endswith("_per_s") and points != old["roofline"]}
+    return {"machine": {**old["machine"], **rates}, "rows": list(rows.values()), "roofline": points,
+            "curves": fresh["curves"] or old["curves"]}  # fmt: skip
 
 
 def main() -> None:

@@ -177,22 +177,25 @@ def test_what_is_asked_for():
 
 
 def test_rows_that_were_not_asked_for_stay_in_the_file():
-    machine = {"cpu": "x", "cores": 2, "threads": 2, "python": "3", "torch": "2", "device": "cpu", "commit": "aaa"}
+    machine = {"cpu": "x", "cores": 2, "threads": 2, "python": "3", "torch": "2", "device": "cpu", "commit": "aaa",
+               "copy_gb_per_s": 1.0}  # fmt: skip
     old = {"machine": machine, "rows": [{"name": "a", "ours": 1}, {"name": "b", "ours": 2}],
            "roofline": [{"name": f"{kind}@d256", "seconds": 1} for kind in ("ours", "fair")],
            "curves": [{"value": 2}]}  # fmt: skip
-    new = {"machine": {**machine, "commit": "bbb"}, "rows": [{"name": "b", "ours": 3}], "roofline": [{"seconds": 4}],
-           "curves": []}  # fmt: skip
+    today = {**machine, "commit": "bbb", "copy_gb_per_s": 2.0}
+    new = {"machine": today, "rows": [{"name": "b", "ours": 3}], "roofline": [{"seconds": 4}], "curves": []}
     found = command.merged(old, new)
     assert found["rows"] == [{"name": "a", "ours": 1}, {"name": "b", "ours": 3, "commit": "bbb"}]
     assert found["roofline"] == [{"seconds": 4, "commit": "bbb"}]
-    assert (found["machine"], found["curves"]) == (machine, [{"value": 2}])
+    assert (found["machine"], found["curves"]) == ({**machine, "copy_gb_per_s": 2.0}, [{"value": 2}])
+    assert command.merged(old, {**new, "roofline": []})["machine"] == machine, "no point has new seconds"
     for other in ({"torch": "3"}, {"gpu": "another"}):
         with pytest.raises(SystemExit, match=f"another machine .{next(iter(other))} differ"):
             command.merged(old, {**new, "machine": {**machine, **other}})
     rows = [{"name": "train_step_sparse_fair@d256", "reference": 5, "ours": 6}]
-    found = command.merged(old, {**new, "rows": rows, "roofline": []})["roofline"]
-    assert found == [old["roofline"][0], {"name": "fair@d256", "seconds": 5, "commit": "bbb"}]
+    found = command.merged(old, {**new, "rows": rows, "roofline": []})
+    assert found["roofline"] == [old["roofline"][0], {"name": "fair@d256", "seconds": 5, "commit": "bbb"}]
+    assert found["machine"]["copy_gb_per_s"] == 2
 
 
 def test_the_store_is_measured_at_any_size():
