@@ -1,5 +1,6 @@
 """The committed records: each is what its name says, and SSG-World holds what it was made for."""
 
+import ast
 import json
 import statistics
 from pathlib import Path
@@ -7,6 +8,8 @@ from pathlib import Path
 import nbformat
 import pytest
 from grid import FILES, Plan, records_of, shown
+from IPython.core.formatters import DisplayFormatter
+from matplotlib import pyplot
 
 from proda_lib.datasets.install import add_dataset
 from proda_lib.evaluation import paired
@@ -18,6 +21,9 @@ from proda_lib.training.recipe import Recipe, read_recipe
 
 ROOT = Path(__file__).parents[1]
 RECORDS = sorted((ROOT / "results/runs").glob("*.json"))
+#: Pages that read results/ and nothing else: no data set, no weights.
+OF_RECORDS = ("audit/", "results/", "intro", "paper_and_code", "engineering/reference_profile")
+PAGES = [page for page in Plan().pages if page.startswith(OF_RECORDS)]
 
 
 def metric(recipe: Recipe, key: str) -> float:
@@ -96,6 +102,35 @@ def test_page_was_executed_with_the_records_of_today(page):
     """The numbers of a committed page are those of the committed records: run `make refresh` after new ones."""
     notebook = nbformat.read(ROOT / f"book/{page}.ipynb", as_version=4)
     assert shown(notebook) == records_of(page)
+
+
+def run_cell(source: str, names: dict) -> object:
+    """The value of a cell's last line, if that is an expression."""
+    tree = ast.parse(source)
+    last = tree.body.pop().value if isinstance(tree.body[-1], ast.Expr) else ast.Constant(None)
+    exec(compile(tree, "cell", "exec"), names)
+    return eval(compile(ast.fix_missing_locations(ast.Expression(last)), "cell", "eval"), names)
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_a_page_shows_what_its_cells_find_in_the_records(page, monkeypatch, tmp_path):
+    """Every text and table is made again and compared whole; of a picture, that there is one."""
+    for name, value in {"PROFILE": "reference", "RUNS": tmp_path, "DATA": tmp_path, "SHARED_DATA": tmp_path}.items():
+        monkeypatch.setenv(f"PRODA_{name}", str(value))
+    monkeypatch.setattr(runs, "get", None)  # nothing is trained
+    compared, names, formats = 0, {}, DisplayFormatter()
+    for cell in nbformat.read(ROOT / f"book/{page}.ipynb", as_version=4).cells:
+        if cell.cell_type != "code":
+            continue
+        found = run_cell(cell.source, names)
+        for output in cell.outputs:
+            if output.output_type == "execute_result":
+                data = {kind: text for kind, text in output.data.items() if kind.startswith("text/")}
+                made = formats.format(found)[0]
+                assert {kind: made.get(kind) for kind in data} == data, cell.source
+                compared += 1
+    pyplot.close("all")
+    assert compared >= 4
 
 
 def test_prompt_free_answer_beats_class_frequency_on_the_world():

@@ -20,7 +20,7 @@ from proda_lib.training.recipe import Recipe, command
 SMALL = ("smoke", "quick")
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Recorded:
     """Finished runs of a table, by row, and the recipes that were not run yet.
 
@@ -40,8 +40,10 @@ class Recorded:
         rest = f" {missing} of {missing + sum(map(len, self.runs.values()))} runs were not run yet." if missing else ""
         return f"{self.source} {setting(self.runs)}{rest}"
 
-    def _repr_markdown_(self) -> str:
+    def __repr__(self) -> str:
         return self.note
+
+    _repr_markdown_ = __repr__
 
 
 def read(rows: Rows) -> Recorded:
