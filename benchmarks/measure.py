@@ -132,8 +132,8 @@ def peak_memory(call: Callable[[], object], device: str = "cpu") -> int:
         path = Path(folder, "trace.json")
         seen.export_chrome_trace(str(path))
         events = json.loads(path.read_text())["traceEvents"]
-    changes = sorted((event["ts"], event["args"]["Bytes"]) for event in events if event["name"] == "[memory]")
-    return max(itertools.accumulate((change for _, change in changes), initial=0))
+    changes = sorted((event for event in events if event["name"] == "[memory]"), key=lambda event: event["ts"])
+    return max(itertools.accumulate((event["args"]["Bytes"] for event in changes), initial=0))
 
 
 def fetch_memory(amount: int) -> None:
@@ -141,7 +141,7 @@ def fetch_memory(amount: int) -> None:
 
     That needs a C library that keeps what is freed, see :func:`~proda_lib.memory.keep_freed_memory`.
     """
-    block = 2**24  # far below what glibc takes from its heap
+    block = 2**24  # of larger ones than 32 MiB nothing is kept
     blocks = [torch.zeros(block, dtype=torch.uint8) for _ in range(amount // block)]
     del blocks
 
