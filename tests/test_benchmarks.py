@@ -433,11 +433,12 @@ def planned(plan: cases.Plan, wanted: set[str], rows: dict[str, dict]) -> dict[s
         scans = {call: n / cases.ACTIONS for call, n in cases.scan_calls(width, plan, wanted).items()}
         for group, shares in ((cases.STEPS, steps), (cases.SCANS, scans)):
             for name, compared in group.items():
-                if len(compared) == 1 or name.startswith("peak_memory") or f"{name}@d{width}" not in rows:
+                row = rows.get(f"{name}@d{width}")
+                if len(compared) == 1 or name.startswith("peak_memory") or not row or row["ours"] is None:
                     continue
                 for call, side in zip(compared, ("reference", "ours"), strict=True):
                     if call in shares:
-                        one = rows[f"{name}@d{width}"][side] * shares[call]
+                        one = row[side] * shares[call]
                         warm = plan.warm or group is cases.SCANS
                         times = warm + turns(one, plan.repeats, plan.fewest, plan.seconds[width])
                         costs[f"{name.split('_')[0]} {call}@d{width}"] = one * times
@@ -445,19 +446,19 @@ def planned(plan: cases.Plan, wanted: set[str], rows: dict[str, dict]) -> dict[s
 
 
 def test_quick_fits_into_three_minutes_on_the_recorded_machine(recorded):
-    """By the seconds of the committed record, its calls leave 80 s to start, build the models and fetch memory."""
+    """By the seconds of the committed record, its calls leave a minute to start, build models and fetch memory."""
     wanted = command.choose("*", quick=True)
     costs = planned(cases.QUICK, wanted, recorded)
     made = sum(len(set(cases.step_calls(width, cases.QUICK, wanted).values()))
                + len(cases.scan_calls(width, cases.QUICK, wanted)) for width in cases.WIDTHS)  # fmt: skip
     assert len(costs) == made > 8
-    assert sum(costs.values()) < 100, costs
+    assert sum(costs.values()) < 120, costs
 
 
 def test_the_full_plan_times_every_step_three_times(recorded):
     plan = cases.FULL
     for name, row in recorded.items():
-        if name.startswith("train_step"):
+        if name.startswith("train_step") and row["ours"] is not None:  # None: only a GPU measures it
             budget = plan.seconds[int(name.split("@d")[1])]
             for side in ("reference", "ours"):
                 assert turns(row[side], plan.repeats, plan.fewest, budget) >= 3, name

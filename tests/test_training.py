@@ -112,7 +112,7 @@ def test_a_signal_to_all_processes_leaves_a_checkpoint(store, tmp_path, how, tim
         time.sleep(0.05)
     for _ in range(times):
         os.killpg(process.pid, how)
-        time.sleep(0.2)
+        time.sleep(2)  # two that are not yet seen would count as one
     said = process.communicate(timeout=60)[1]
     recipe = make_recipe("smoke", **TINY)
     checkpoint = store / runs.run_name(recipe) / "fold0" / "pretrain.safetensors"

@@ -155,7 +155,7 @@ def _roofs(ax: Axes, record: Record) -> None:
     low, high = min(*xs, rate / copy) / 3, max(*xs, rate / copy) * 3
     x = np.geomspace(low, high, 200)
     ax.loglog(x, np.minimum(rate, copy * x), color=BLACK, linewidth=1.4)
-    ax.text(high, rate * 1.06, f"matrix product: {rate:.3g} GFLOP/s", ha="right", va="bottom", fontsize=7)
+    ax.text(rate / copy, rate * 1.06, f"matrix product: {rate:.3g} GFLOP/s", ha="left", va="bottom", fontsize=7)
     ax.text(low * 1.1, copy * low, f"copy: {copy:.3g} GB/s", ha="left", va="top", fontsize=7)
     ax.set(xlim=(low, high), ylim=(min(*ys, copy * low) / 2.5, rate * 2))
     ax.grid(which="major")
