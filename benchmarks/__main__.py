@@ -101,9 +101,11 @@ def merged(old: dict, new: dict) -> dict:
     fresh = {key: [{**entry, **commit} for entry in new[key]] for key in ("rows", "roofline", "curves")}
     rows = {row["name"]: row for row in (*old["rows"], *fresh["rows"])}
     points = fresh["roofline"] or [timed_again(point, fresh["rows"]) for point in old["roofline"]]
-    rates = {key: rate for key, rate in new["machine"].items() if key.endswith("_per_s") and points != old["roofline"]}
-    return {"machine": {**old["machine"], **rates}, "rows": list(rows.values()), "roofline": points,
-            "curves": fresh["curves"] or old["curves"]}  # fmt: skip
+    machine = old["machine"]
+    if points != old["roofline"]:
+        machine = {**machine, **{key: rate for key, rate in new["machine"].items() if key.endswith("_per_s")}}
+    changed = {"machine": machine, "rows": list(rows.values()), "roofline": points}
+    return {**old, **changed, "curves": fresh["curves"] or old["curves"]}
 
 
 def main() -> None:

@@ -332,7 +332,8 @@ def test_first_calls_are_not_timed_and_memory_is_measured_in_the_first_that_is(m
     assert made == [*"abc"] * 3 and cleared == list(range(9))
     assert measured == [4, 5] and timed == [3, 4, 5, 6, 7, 8]
     assert [(samples[name].peak, samples[name].seconds) for name in "abc"] == [(p, [1.0, 1.0]) for p in (None, 5, 5)]
-    made.clear(), timed.clear()
+    made.clear()
+    timed.clear()
     side_by_side(calls, repeats=1, warm=False)
     assert made == [*"abc"] and timed == [0, 1, 2]
 
@@ -385,6 +386,7 @@ def test_the_command_writes_every_row(monkeypatch, tmp_path, capsys):
     """All rows of a width, with a narrow model in its place."""
     narrow = dataclasses.replace(config_of(16), layers=1, depth=1)
     monkeypatch.setattr(cases, "config_of", lambda width: narrow)
+    monkeypatch.setitem(cases.HEAP, 256, 2**26)  # a narrow model needs no gigabytes
     for module in (cases, command):
         monkeypatch.setattr(module, "matmul_rate", lambda *arguments: 1e12)
     monkeypatch.setattr(command, "QUICK", dataclasses.replace(cases.QUICK, repeats=2, seconds={256: 600.0}))
