@@ -82,13 +82,15 @@ def reconstruction_error(
 
 def reconstruction_loss(
     original: Float[Tensor, "Pr D"], rebuilt: Float[Tensor, "Pr D"], rows: GraphRows, margin: float,
-    per_sample: bool = True,
+    per_sample: bool = True, detach_target: bool = False,
 ) -> Float[Tensor, ""]:  # fmt: skip
     """Eq. (7): mean over samples of ReLU(‖F_o − F_r‖² − m2), where ‖·‖² is the *mean* square over a sample's elements.
 
-    Only nodes that exist enter. ``per_sample=False`` (``batch_loss``, released): ReLU(batch mean − m2). No gradient
-    is stopped.
+    Only nodes that exist enter. ``per_sample=False`` (``batch_loss``, released): ReLU(batch mean − m2). The paper does
+    not say whether F_o may move towards F_r. Here it may; ``detach_target`` is the other reading.
     """
+    if detach_target:
+        original = original.detach()
     errors, nodes = reconstruction_error(original, rebuilt, rows)
     if per_sample:
         return _mean(torch.relu(errors / nodes - margin))

@@ -17,6 +17,16 @@ CURVES = [
 ]
 
 
+def measured(*metrics: dict) -> list[Run]:
+    """One run a seed, with these metrics."""
+    recipes = [dataclasses.asdict(make_recipe("smoke", seed=seed)) for seed in range(len(metrics))]
+    return [Run({"metrics": ours, "recipe": recipe}, None) for ours, recipe in zip(metrics, recipes, strict=True)]
+
+
+def runs(*scores: tuple[float, float]) -> list[Run]:
+    return measured(*({"paper": {"both": {"a_t": a_t}}, "a_m": {"map": a_m}} for a_t, a_m in scores))
+
+
 def test_a_stretch_counts_as_many_times_as_it_has_steps():
     found = Recorded({"ours": [Run({"curves": CURVES}, None)], "later": []})
     table = ablations.active_terms(found, ["ours", "later"]).frame
@@ -31,11 +41,6 @@ def test_stretches_add_up_to_the_mean_of_the_epoch():
 
 
 def test_a_shortcut_is_where_a_t_rises_and_a_m_falls_with_every_seed():
-    def runs(*scores: tuple[float, float]) -> list[Run]:
-        return [Run({"metrics": {"paper": {"both": {"a_t": a_t}}, "a_m": {"map": a_m}},
-                     "recipe": dataclasses.asdict(make_recipe("smoke", seed=seed))}, None)
-                for seed, (a_t, a_m) in enumerate(scores)]  # fmt: skip
-
     found = {
         "0.2": runs((50, 30), (52, 31)),
         "0.0": runs((60, 20), (61, 22)),
@@ -49,3 +54,27 @@ def test_a_shortcut_is_where_a_t_rises_and_a_m_falls_with_every_seed():
         "- a_t above and a_m below, with every seed: 0.",
     ]
     assert "not" in sweeps.margin_findings(Recorded({"margins m1 = m2: 0.2": found["0.2"]})).lower()
+
+
+def test_length_findings_set_a_t_beside_its_control_and_what_does_not_see_the_question():
+    found = {"16": runs((50, 30), (52, 31)), "4": runs((60, 30), (64, 31)), "32": runs((45, 30), (44, 33)), "64": []}
+    recorded = {f"length of a specification, K: {length}": group for length, group in found.items()}
+    assert sweeps.length_findings(Recorded(recorded)) == (
+        "K 32 instead of 4, in points: a_t −17.5 ± 3.5, a_m +1.0 ± 1.4."
+    )
+    for length, a_t in (("4", 58), ("32", 48)):
+        control = measured({"trained": {"both": {"a_t": a_t}}})
+        recorded[f"prompt_only, length of a specification, K: {length}"] = control
+    assert "prompt-only −10.0, " in sweeps.length_findings(Recorded(recorded))
+    assert "not" in sweeps.length_findings(Recorded({})).lower()
+
+
+def test_what_the_reconstruction_costs_with_and_without_a_gradient_to_its_target():
+    found = {"①": runs((80, 70), (82, 72)), "④": runs((74, 60), (75, 66)), "④, detached": runs((80, 69), (81, 71))}
+    rows = Recorded({**found, "⑤": runs((70, 60)), "⑤, detached": []})
+    assert ablations.detached_findings(rows).splitlines() == [
+        "- a_t: ④ − ① = −6.5 ± 0.7 points; with $F_o$ detached −0.5 ± 0.7.",
+        "- a_m: ④ − ① = −8.0 ± 2.8 points; with $F_o$ detached −1.0 ± 0.0.",
+    ]
+    nothing = Recorded({row: [] for row in rows.runs})
+    assert "not" in ablations.detached_findings(nothing).lower()

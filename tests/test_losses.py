@@ -86,11 +86,15 @@ def test_gradients():
         assert torch.autograd.gradcheck(loss, (U.clone().requires_grad_(), S.clone().requires_grad_()), fast_mode=True)
 
 
-def test_reconstruction_stops_no_gradient():
+def test_reconstruction_moves_its_target_unless_that_is_detached():
     original, rebuilt = U.clone().requires_grad_(), S.clone().requires_grad_()
     reconstruction_loss(original, rebuilt, ROWS, 0.0).backward()
     torch.testing.assert_close(original.grad, -rebuilt.grad)
     assert original.grad.abs().sum() > 0
+    held, once_more = U.clone().requires_grad_(), S.clone().requires_grad_()
+    reconstruction_loss(held, once_more, ROWS, 0.0, detach_target=True).backward()
+    assert held.grad is None
+    torch.testing.assert_close(once_more.grad, rebuilt.grad)
 
 
 def test_classification():

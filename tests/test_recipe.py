@@ -190,12 +190,28 @@ def test_falling_margins():
     assert margins(own, 0.0) == margins(own, 1.0) == (0.1, 0.3)
 
 
-def terms(graphs, **changes) -> dict[str, torch.Tensor]:
+def model_and_terms(graphs, **changes) -> tuple[ProDA, dict[str, torch.Tensor]]:
     recipe = dataclasses.replace(RECIPE, dropout=0.0, margin_dis=0.0, margin_rec=0.0, **changes)
     torch.manual_seed(0)
     model = ProDA(recipe.model_config(graphs[0].vocabulary)).train()
     rows = next(iter(data.epoch_loader(graphs, recipe, 0)[0]))
-    return pretrain_losses(model, rows, 0.0, recipe=recipe, inner=model)
+    return model, pretrain_losses(model, rows, 0.0, recipe=recipe, inner=model)
+
+
+def terms(graphs, **changes) -> dict[str, torch.Tensor]:
+    return model_and_terms(graphs, **changes)[1]
+
+
+@pytest.mark.parametrize("term", ["rec", "dis", "a_s"])
+def test_detach_target_changes_the_gradient_of_the_reconstruction_and_no_number(graphs, term):
+    sides = []
+    for detach_target in (False, True):
+        model, found = model_and_terms(graphs, detach_target=detach_target)
+        gradients = torch.autograd.grad(found[term], list(model.encoder.parameters()), allow_unused=True)
+        sides.append((found[term].item(), torch.cat([g.flatten() for g in gradients if g is not None])))
+    (moving, pulled), (held, left) = sides
+    assert moving == held > 0 and len(pulled) == len(left)
+    assert torch.equal(pulled, left) == (term != "rec") and left.abs().sum() > 0
 
 
 @pytest.mark.parametrize("name, value, moved", [

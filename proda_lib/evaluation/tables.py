@@ -102,6 +102,13 @@ def table05(profile: str, seeds: Sequence[int], dataset: str = "world") -> Rows:
     return _variants(profile, seeds, dataset, rows)
 
 
+def detached_target(profile: str, seeds: Sequence[int], dataset: str = "cad120") -> Rows:
+    """Rows ①, ④ and ⑤ of table 5, and those with a reconstruction once more, where it does not move its target F_o."""
+    rows: dict[str, dict] = {"①": {"dis": False, "rec": False}, "④": {"dis": False}, "⑤": {}}
+    detached = {f"{row}, detached": {**rows[row], "detach_target": True} for row in ("④", "⑤")}
+    return _variants(profile, seeds, dataset, rows | detached)
+
+
 def robustness(profile: str, seeds: Sequence[int], dataset: str = "world") -> Rows:
     """Tables 6 and 7: a_s by number of labels, of ProDA and of the prompt-only controls."""
     return _rows(
@@ -258,7 +265,7 @@ def by_page(profile: str = "reference", seeds: Sequence[int] = (0, 1, 2)) -> dic
         "results/cad120": [cad120(profile, seeds), cad120(profile, first, "cad120_clips")],
         "audit/label_free": both(label_free),
         "results/table04": both(table04),
-        "results/table05": both(table05),
+        "results/table05": [*both(table05), detached_target(profile, seeds)],
         "results/table06": both(robustness),
         "results/table08": both(localization),
         "figures/localization": [localization(profile, first)],

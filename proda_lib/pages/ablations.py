@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Sequence
 
 import numpy as np
@@ -100,6 +101,18 @@ def _mean_and_share(epochs: Sequence[dict], term: str) -> tuple[float, float] | 
     values = np.concatenate([c["trace"][term] for c in epochs])
     steps = np.concatenate([np.diff(c["trace"]["epoch"], prepend=c["epoch"] - 1) for c in epochs])
     return np.average(values, weights=steps), np.average(values > 0, weights=steps)
+
+
+def detached_findings(found: Recorded) -> Text:
+    """What the reconstruction costs, with and without a gradient to its target F_o."""
+    sentences = []
+    for row, answer in itertools.product(("④", "⑤"), ("a_t", "a_m")):
+        moved, held = (differences(found.runs[name], found.runs["①"], ANSWERS[answer])
+                       for name in (row, f"{row}, detached"))  # fmt: skip
+        if moved.values and held.values:
+            both = [Spread(away.values, signed=True) for away in (moved, held)]
+            sentences.append(f"{answer}: {row} − ① = {both[0]} points; with $F_o$ detached {both[1]}.")
+    return bullets(sentences or ["Nothing was run yet."])
 
 
 def _alone(found: Recorded, row: str) -> bool:

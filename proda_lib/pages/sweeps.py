@@ -11,8 +11,8 @@ from proda_lib.evaluation.layouts import RULES
 from proda_lib.evaluation.report import Key
 from proda_lib.pages.ablations import ANSWERS
 
-#: How the rows of the sweep of both margins begin.
-MARGINS = "margins"
+#: How the rows of the sweep of both margins begin, those of the sweep of K, and those of a control.
+MARGINS, LENGTH, PROMPT_ONLY = "margins", "length of a specification", "prompt_only, "
 
 
 def sweep_table(found: Recorded) -> Table:
@@ -24,7 +24,7 @@ def sweep_table(found: Recorded) -> Table:
     }
     lines, index = [], []
     for row in found.runs:
-        if row.startswith(("no_prompt, ", "prompt_only, ")):
+        if row.startswith(("no_prompt, ", PROMPT_ONLY)):
             continue
         beside = [cell(found, f"{model}, {row}", key) if f"{model}, {row}" in found.runs else Spread()
                   for model, key in controls.values()]  # fmt: skip
@@ -34,6 +34,20 @@ def sweep_table(found: Recorded) -> Table:
     frame = pd.DataFrame(lines, columns=columns, index=pd.MultiIndex.from_tuples(index))
     asked = "a_t and a_u: the paper's protocol, both kinds of specification, no-action counts in a_u."
     return Table(frame, f"{found.note} {RULES} {asked}")
+
+
+def length_findings(found: Recorded) -> Text:
+    """How far a_t, its prompt-only control and a_m move from the shortest specification to the longest."""
+    lengths = {int(row.split(": ")[1]): row for row, runs in found.runs.items() if row.startswith(LENGTH) and runs}
+    if len(lengths) < 2:
+        return Text("Nothing was run yet.")
+    short, long = lengths[min(lengths)], lengths[max(lengths)]
+    a_t, a_m = (differences(found.runs[long], found.runs[short], ANSWERS[answer]) for answer in ("a_t", "a_m"))
+    longs, shorts = (found.runs.get(f"{PROMPT_ONLY}{row}", ()) for row in (long, short))
+    control = differences(longs, shorts, "trained/both/a_t")
+    parts = {"a_t": a_t, "prompt-only": control, "a_m": a_m}
+    said = [f"{name} {Spread(moved.values, signed=True)}" for name, moved in parts.items() if moved.values]
+    return Text(f"K {max(lengths)} instead of {min(lengths)}, in points: {', '.join(said)}.")
 
 
 def margin_findings(found: Recorded) -> Text:

@@ -82,9 +82,10 @@ class Recipe:
             epochs of both.
         weight_decay, clip, warmup: of AdamW (not on biases, norms, 1-d); gradient norm; epochs.
         margin_dis, margin_rec: m1, m2. ``falling_margins``: both fall from 0.7 at a stage's first step to 0.2 at its
-            last instead. ``dis``, ``rec``: whether the loss has the term (weight λ4 = 1). ``batch_loss``: each
-            is one number of the batch instead of one per sample. ``balance_u``: the loss of a_u is weighted by gradient
-            norms (:func:`~proda_lib.training.stages.balance`).
+            last instead. ``dis``, ``rec``: whether the loss has the term (weight λ4 = 1). ``detach_target``:
+            the reconstruction does not move its target F_o. ``batch_loss``: each is one number of the batch instead of
+            one per sample. ``balance_u``: the loss of a_u is weighted by gradient norms
+            (:func:`~proda_lib.training.stages.balance`).
         posttrain_heads: "tm" (appendix D.2) or "sutm" (section 4.1 says a_u, a_s and a_t). ``head_m``: "keep" or
             "reinit" before the second stage.
         select: the videos that pick the best epoch: "validation" (10 % of the training videos) or "test". The paper
@@ -149,6 +150,7 @@ class Recipe:
     falling_margins: bool = False
     dis: bool = True
     rec: bool = True
+    detach_target: bool = False
     batch_loss: bool = False
     balance_u: bool = False
     posttrain_heads: str = "tm"

@@ -92,8 +92,9 @@ def pretrain_losses(
     elif recipe.dis:
         terms["dis"] = disentanglement_loss(out.unspecified, out.specified, out.rows, margin_dis)
     if recipe.rec:
-        per_sample = not recipe.batch_loss
-        terms["rec"] = reconstruction_loss(out.original, out.rebuilt, out.rows, margin_rec, per_sample)
+        terms["rec"] = reconstruction_loss(
+            out.original, out.rebuilt, out.rows, margin_rec, not recipe.batch_loss, recipe.detach_target
+        )
     if recipe.balance_u:
         terms["a_u"] = terms["a_u"] * balance(out, labels_s, labels_u, inner)
     if recipe.graph_supervision:
