@@ -67,14 +67,3 @@ def test_length_findings_set_a_t_beside_its_control_and_what_does_not_see_the_qu
         recorded[f"prompt_only, length of a specification, K: {length}"] = control
     assert "prompt-only −10.0, " in sweeps.length_findings(Recorded(recorded))
     assert "not" in sweeps.length_findings(Recorded({})).lower()
-
-
-def test_what_the_reconstruction_costs_with_and_without_a_gradient_to_its_target():
-    found = {"①": runs((80, 70), (82, 72)), "④": runs((74, 60), (75, 66)), "④, detached": runs((80, 69), (81, 71))}
-    rows = Recorded({**found, "⑤": runs((70, 60)), "⑤, detached": []})
-    assert ablations.detached_findings(rows).splitlines() == [
-        "- a_t: ④ − ① = −6.5 ± 0.7 points; with $F_o$ detached −0.5 ± 0.7.",
-        "- a_m: ④ − ① = −8.0 ± 2.8 points; with $F_o$ detached −1.0 ± 0.0.",
-    ]
-    nothing = Recorded({row: [] for row in rows.runs})
-    assert "not" in ablations.detached_findings(nothing).lower()

@@ -273,6 +273,13 @@ def test_a_control_is_paired_with_its_own_answer(monkeypatch, tmp_path):
             for i, found in enumerate((asked, trained, plain))]  # fmt: skip
     assert [key.split()[0] for key in paired.measured(made[:1], made[1:2])] == ["a_t"]
     assert [key.split()[0] for key in paired.measured(made[:1], made[2:])] == ["a_m"]
+    parts = {f"partition/{i}/a_s": values * sign for i, sign in enumerate((1, -1, 1))}
+    three = SimpleNamespace(name="3", folder=tmp_path, recipe=first, scores=lambda: {**parts, "labels": truth})
+    found = paired.measured([three], made[2:])
+    assert list(found) == ["a_s by partition 3:2"]
+    rows = truth.any(1)
+    high, low = (mean_average_precision(s[rows], truth[rows], empty="skip").map for s in (values, -values))
+    assert found["a_s by partition 3:2"][0] == pytest.approx(100 * (2 * high + low) / 3 - 100 * low, abs=1e-9)
     (tmp_path / "paired.json").write_text('{"a": 1}')
     with pytest.raises(DataError, match="paired.json"):
         paired.known()

@@ -23,7 +23,7 @@ ROOT = Path(__file__).resolve().parent.parent
 RECORDS = ROOT / "results/runs"
 #: Committed results beside the records of runs, files and folders → the pages that read them.
 FILES = {
-    "results/paired.json": ("intro", "results/table01", "results/table03", "results/table04", "results/table05"),
+    "results/paired.json": ("intro", "audit/label_free", *(f"results/table0{number}" for number in (1, 3, 4, 5))),
     "results/charades_audit.json": ("intro", "audit/checklist", "audit/prompt"),
     "results/cad120_controls.json": ("results/cad120",),
     "results/profiles.json": ("engineering/reference_profile",),

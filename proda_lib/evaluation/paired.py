@@ -18,19 +18,28 @@ from proda_lib.evaluation.cells import Interval, Spread, Table
 from proda_lib.evaluation.differences import differences, ordering
 from proda_lib.evaluation.grid import Recorded
 from proda_lib.evaluation.report import Key
-from proda_lib.evaluation.tables import Rows, table01, table03, table04, table05
+from proda_lib.evaluation.tables import Rows, detached_target, label_free, table01, table03, table04, table05
 from proda_lib.files import write_json
 from proda_lib.paths import results_root
 from proda_lib.training.runs import Run
 
-#: Measure → names in a run's ``scores.safetensors``: of the scores, and of the truth and the video of each row (none: a
-#: row is a video). The first that a run has are taken, so a control's one answer stands beside a_m.
-MEASURES: dict[str, tuple[tuple[str, str, str | None], ...]] = {
-    "a_t": (("paper/a_t", "paper/labels", "paper/video"), ("trained/a_t", "trained/labels", "trained/video")),
-    "a_m": (("a_m", "labels", None), ("a_t", "labels", None)),
+#: Names in a run's ``scores.safetensors``: of the scores (several: the mean of their mAPs counts), and of the truth and
+#: the video of each row (none: a row is a video).
+Choice = tuple[tuple[str, ...], str, str | None]
+#: What a model without questions has.
+_ONE_ANSWER: Choice = (("a_t",), "labels", None)
+#: Measure → choices. The first that a run has is taken, so a control's one answer stands beside a_s and a_m.
+MEASURES: dict[str, tuple[Choice, ...]] = {
+    "a_t": ((("paper/a_t",), "paper/labels", "paper/video"), (("trained/a_t",), "trained/labels", "trained/video")),
+    "a_s by partition": ((tuple(f"partition/{i}/a_s" for i in range(3)), "labels", None), _ONE_ANSWER),
+    "a_m": ((("a_m",), "labels", None), _ONE_ANSWER),
 }
 #: The same in a run's metrics: the paper's protocol over both kinds of specification, and video scores.
-KEYS: dict[str, Key] = {"a_t": ("paper/both/a_t", "trained/both/a_t"), "a_m": ("a_m/map", "a_t/map")}
+KEYS: dict[str, Key] = {
+    "a_t": ("paper/both/a_t", "trained/both/a_t"),
+    "a_s by partition": ("label_free/partition/a_s/map", "a_t/map"),
+    "a_m": ("a_m/map", "a_t/map"),
+}
 #: Table → the pairs of rows that its page compares: (this, minus that).
 PAIRS: dict[Callable[..., Rows], list[tuple[str, str]]] = {
     table01: [("ProDA", other) for other in ("encoder_only", "token_transformer", "frame_gcn", "gpnn", "relation_lstm",
@@ -39,6 +48,8 @@ PAIRS: dict[Callable[..., Rows], list[tuple[str, str]]] = {
     table04: [("VGNorm", other) for other in ("LayerNorm", "BatchNorm", "GraphNorm")],
     # what section 4.3 of the paper compares, and the default against every other row
     table05: [("②", "①"), ("③", "①"), ("④", "①"), *(("⑤", other) for other in "①②③④⑥")],
+    detached_target: [(row, "①") for row in ("④", "④, detached", "⑤", "⑤, detached")],
+    label_free: [("ProDA", "no_prompt"), ("ProDA", "encoder_only")],
 }  # fmt: skip
 SAMPLES = 300
 
@@ -139,25 +150,33 @@ def measured(base: Sequence[Run], other: Sequence[Run]) -> dict[str, list[float]
             found[nearest] = have[nearest]
         if not pairs or key == nearest or any(run.folder is None for pair in pairs for run in pair):
             continue
-        sides = [[_chosen(run, choices) for run in side] for side in zip(*pairs, strict=True)]
-        if any(one is None for side in sides for one in side):
+        answers = [[_chosen(run, choices) for run in pair] for pair in pairs]
+        if not all(side for pair in answers for side in pair):
             continue
-        scores = [[one[0] for one in side] for side in sides]
-        truth, rows = [one[1] for one in sides[0]], [one[2] for one in sides[0]]
+        lined_up = [line for pair in answers for line in _lined_up(*pair)]
+        sides = [[scores for scores, *_ in side] for side in zip(*lined_up, strict=True)]
+        truth, rows = ([this[place] for this, _ in lined_up] for place in (1, 2))
         fold = pairs[0][0].scores().get("fold")
-        interval = bootstrap(*scores, truth, rows, None if fold is None else fold.astype(int))
+        interval = bootstrap(*sides, truth, rows, None if fold is None else fold.astype(int))
         found.pop(nearest, None)
         found[key] = [interval.difference, interval.low, interval.high]
     return found
 
 
-def _chosen(run: Run, choices: Sequence[tuple[str, str, str | None]]) -> tuple[np.ndarray, ...] | None:
-    """Scores, truth and video of each row, of the first choice that the run has."""
+def _chosen(run: Run, choices: Sequence[Choice]) -> list[tuple[np.ndarray, ...]]:
+    """Scores, truth and video of each row, of the first choice that the run has; an entry for each of its scores."""
     have = run.scores()
-    for scores, labels, video in choices:
-        if scores in have and labels in have:
-            return have[scores], have[labels].astype(bool), have[video] if video else np.arange(len(have[labels]))
-    return None
+    for names, labels, video in choices:
+        if {*names, labels} <= set(have):
+            rows = have[labels].astype(bool), have[video] if video else np.arange(len(have[labels]))
+            return [(have[name], *rows) for name in names]
+    return []
+
+
+def _lined_up(this: list[tuple], that: list[tuple]) -> Iterable[tuple[tuple, tuple]]:
+    """Entries of two models side by side; one entry stands against each of several."""
+    several = max(len(this), len(that))
+    return zip(*(side * (several // len(side)) for side in (this, that)), strict=True)
 
 
 def write(found: dict[str, list[float]]) -> None:
@@ -203,6 +222,7 @@ def difference_table(
                   if any(str(cell) != "–" for cell in column)}  # fmt: skip
     frame = pd.DataFrame(cells, index=pd.Index([f"{this} − {that}" for this, that in pairs], name="difference"))
     note = (
-        f"{found.note} Points of mAP, seed by seed. 95 %: of {SAMPLES} bootstrap samples of the test videos, mean over"
+        f"{found.note} Points of mAP, seed by seed. 95 %: of {SAMPLES} bootstrap samples of the test videos, mean over "
+        "the seeds, with the trained weights as they are."
     )
-    return Table(frame, f"{note} the seeds, with the trained weights as they are.")
+    return Table(frame, note)

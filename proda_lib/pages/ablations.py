@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Callable, Sequence
 
 import numpy as np
@@ -103,18 +102,6 @@ def _mean_and_share(epochs: Sequence[dict], term: str) -> tuple[float, float] | 
     return np.average(values, weights=steps), np.average(values > 0, weights=steps)
 
 
-def detached_findings(found: Recorded) -> Text:
-    """What the reconstruction costs, with and without a gradient to its target F_o."""
-    sentences = []
-    for row, answer in itertools.product(("④", "⑤"), ("a_t", "a_m")):
-        moved, held = (differences(found.runs[name], found.runs["①"], ANSWERS[answer])
-                       for name in (row, f"{row}, detached"))  # fmt: skip
-        if moved.values and held.values:
-            both = [Spread(away.values, signed=True) for away in (moved, held)]
-            sentences.append(f"{answer}: {row} − ① = {both[0]} points; with $F_o$ detached {both[1]}.")
-    return bullets(sentences or ["Nothing was run yet."])
-
-
 def _alone(found: Recorded, row: str) -> bool:
     return any(run.recipe.model == "encoder_only" for run in found.runs.get(row, []))
 
@@ -123,7 +110,7 @@ def ablation_differences(found: Recorded, table: Callable[..., Rows], tables: Se
     """This variant minus that one, for the pairs of the table: paper, ours, interval, ordering."""
     paper = {label: {row: value.mean for row, value in rows.items()} for label, rows in quoted(tables).items()}
     before = "a_t, stage 1"
-    keys = {"a_t": paired.KEYS["a_t"], before: ANSWERS[before], "a_m": paired.KEYS["a_m"]}
+    keys = {"a_t": paired.KEYS["a_t"], before: ANSWERS[before], **paired.KEYS}
     shown = {label: key for label, key in keys.items() if label in paper or label in paired.KEYS}
     return paired.difference_table(found, paired.PAIRS[table], paper, shown)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pandas as pd
 
+from proda_lib.evaluation import paired, tables
 from proda_lib.evaluation.cells import Spread, Table, Text, bullets
 from proda_lib.evaluation.differences import compare, differences
 from proda_lib.evaluation.grid import Recorded, cell
@@ -68,6 +69,12 @@ def attempts_table(found: Recorded) -> Table:
         index=pd.Index(list(ATTEMPTS), name="attempt"),
     )
     return Table(frame, f"{found.note} {RULES}")
+
+
+def label_free_differences(found: Recorded) -> Table:
+    """ProDA's answers to no question and by partition, against the controls, with intervals."""
+    keys = {measure: key for measure, key in paired.KEYS.items() if measure != "a_t"}
+    return paired.difference_table(found, paired.PAIRS[tables.label_free], {}, keys)
 
 
 def label_free_findings(found: Recorded) -> Text:
