@@ -135,7 +135,8 @@ def domain_shift(profile: str, seeds: Sequence[int]) -> Rows:
 def sweeps(profile: str, seeds: Sequence[int], dataset: str = "world") -> Rows:
     """Beyond the paper, one setting at a time: rows "setting: value", the default's value first.
 
-    CAD-120 has few actions, so its K is max(2, C // 2) at most, and its sweep goes down from there.
+    CAD-120 has few actions, so its K is max(2, C // 2) at most, and its sweep goes down from there. It also has few
+    videos, and so few steps in an epoch of stage 2, which alone trains a_m: a sweep of its own.
     """
     largest = max(2, (len(CAD120_ACTIONS) - 1) // 2)  # "null" is no action of whole videos
     lengths = {"world": (4, 8, 32), "cad120": tuple(range(2, largest))}[dataset]
@@ -149,6 +150,8 @@ def sweeps(profile: str, seeds: Sequence[int], dataset: str = "world") -> Rows:
         "missing boxes": ("missing", (0.1, 0.3)),
         "edges between all slots": ("full_edges", (True,)),
     }
+    if dataset == "cad120":
+        values["epochs of stage 2"] = ("posttrain_epochs", (8, 32))
     rows: dict[str, dict] = {}
     for label, (name, others) in values.items():
         names = ("margin_dis", "margin_rec") if name == "margin" else (name,)
