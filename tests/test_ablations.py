@@ -67,3 +67,15 @@ def test_length_findings_set_a_t_beside_its_control_and_what_does_not_see_the_qu
         recorded[f"prompt_only, length of a specification, K: {length}"] = control
     assert "prompt-only −10.0, " in sweeps.length_findings(Recorded(recorded))
     assert "not" in sweeps.length_findings(Recorded({})).lower()
+
+
+def test_a_longer_stage_2_is_set_beside_the_control_without_a_prompt():
+    found = {"epochs of stage 2: 2": runs((75, 60), (77, 64)), "epochs of stage 2: 8": runs((79, 75)),
+             "epochs of stage 2: 32": []}  # fmt: skip
+    assert sweeps.stage_2_findings(Recorded(found)).splitlines() == [
+        "- 2 epochs of stage 2: a_t 76.0 ± 1.4, a_m 62.0 ± 2.8.",
+        "- 8 epochs of stage 2: a_t 79.0, a_m 75.0.",
+    ]
+    found[sweeps.NO_PROMPT] = measured({"a_t": {"map": 78}}, {"a_t": {"map": 79}})
+    assert "a_m 62.0 ± 2.8 (−16.5 ± 2.1 from no_prompt)." in sweeps.stage_2_findings(Recorded(found))
+    assert "not" in sweeps.stage_2_findings(Recorded({})).lower()

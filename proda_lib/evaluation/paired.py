@@ -223,6 +223,6 @@ def difference_table(
     frame = pd.DataFrame(cells, index=pd.Index([f"{this} − {that}" for this, that in pairs], name="difference"))
     note = (
         f"{found.note} Points of mAP, seed by seed. 95 %: of {SAMPLES} bootstrap samples of the test videos, mean over "
-        "the seeds, with the trained weights as they are."
+        "the seeds, with the trained weights as they are; – where the scores of a run are not at hand."
     )
     return Table(frame, note)

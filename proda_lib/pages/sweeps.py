@@ -11,8 +11,10 @@ from proda_lib.evaluation.layouts import RULES
 from proda_lib.evaluation.report import Key
 from proda_lib.pages.ablations import ANSWERS
 
-#: How the rows of the sweep of both margins begin, those of the sweep of K, and those of a control.
-MARGINS, LENGTH, PROMPT_ONLY = "margins", "length of a specification", "prompt_only, "
+#: How the rows of the sweep of both margins begin, those of the sweep of K, those of stage 2, and those of a control.
+MARGINS, LENGTH, STAGE_2, PROMPT_ONLY = "margins", "length of a specification", "epochs of stage 2", "prompt_only, "
+#: The control without a prompt, of the default's input.
+NO_PROMPT = "no_prompt, replaced relations: 0.0"
 
 
 def sweep_table(found: Recorded) -> Table:
@@ -48,6 +50,18 @@ def length_findings(found: Recorded) -> Text:
     parts = {"a_t": a_t, "prompt-only": control, "a_m": a_m}
     said = [f"{name} {Spread(moved.values, signed=True)}" for name, moved in parts.items() if moved.values]
     return Text(f"K {max(lengths)} instead of {min(lengths)}, in points: {', '.join(said)}.")
+
+
+def stage_2_findings(found: Recorded) -> Text:
+    """a_t and a_m after a longer stage 2, which alone trains a_m, and how far a_m is from no_prompt then."""
+    sentences = []
+    for row, runs in found.runs.items():
+        if row.startswith(STAGE_2) and runs:
+            a_t, a_m = (cell(found, row, ANSWERS[answer]) for answer in ("a_t", "a_m"))
+            away = differences(runs, found.runs.get(NO_PROMPT, ()), ANSWERS["a_m"], "a_t/map")
+            beside = f" ({Spread(away.values, signed=True)} from no_prompt)" if away.values else ""
+            sentences.append(f"{row.split(': ')[1]} epochs of stage 2: a_t {a_t}, a_m {a_m}{beside}.")
+    return bullets(sentences or ["Nothing was run yet."])
 
 
 def margin_findings(found: Recorded) -> Text:
