@@ -41,7 +41,7 @@ from proda_lib.evaluation.prompt_only import (
     rule_answers,
     train_prompt_only,
 )
-from proda_lib.evaluation.protocols import none_questions, partition_questions, recognition, self_questions
+from proda_lib.evaluation.protocols import PARTITIONS, none_questions, partition_questions, recognition, self_questions
 from proda_lib.evaluation.robustness import robustness
 from proda_lib.files import sha256, write_json
 from proda_lib.paths import data_root, results_root
@@ -112,7 +112,7 @@ def label_free_maps(
     actions = frequency.shape[1]
     length = specification_length(actions, recipe.spec_length)
     asked = {
-        "partition": [partition_questions(actions, length, i)(frequency)[1] for i in range(3)],
+        "partition": [partition_questions(actions, length, i)(frequency)[1] for i in PARTITIONS],
         "self": [self_questions(length)(frequency)[1]],
         "scan": [one_hot(range(actions), actions)],
         "none": [none_questions(actions)(frequency)[1]],

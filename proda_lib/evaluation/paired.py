@@ -17,8 +17,9 @@ from proda_lib.errors import DataError
 from proda_lib.evaluation.cells import Interval, Spread, Table
 from proda_lib.evaluation.differences import differences, ordering
 from proda_lib.evaluation.grid import Recorded
+from proda_lib.evaluation.protocols import PARTITIONS
 from proda_lib.evaluation.report import Key
-from proda_lib.evaluation.tables import Rows, detached_target, label_free, table01, table03, table04, table05
+from proda_lib.evaluation.tables import Rows, detached_target, table01, table03, table04, table05
 from proda_lib.files import write_json
 from proda_lib.paths import results_root
 from proda_lib.training.runs import Run
@@ -31,7 +32,7 @@ _ONE_ANSWER: Choice = (("a_t",), "labels", None)
 #: Measure → choices. The first that a run has is taken, so a control's one answer stands beside a_s and a_m.
 MEASURES: dict[str, tuple[Choice, ...]] = {
     "a_t": ((("paper/a_t",), "paper/labels", "paper/video"), (("trained/a_t",), "trained/labels", "trained/video")),
-    "a_s by partition": ((tuple(f"partition/{i}/a_s" for i in range(3)), "labels", None), _ONE_ANSWER),
+    "a_s by partition": ((tuple(f"partition/{i}/a_s" for i in PARTITIONS), "labels", None), _ONE_ANSWER),
     "a_m": ((("a_m",), "labels", None), _ONE_ANSWER),
 }
 #: The same in a run's metrics: the paper's protocol over both kinds of specification, and video scores.
@@ -49,7 +50,6 @@ PAIRS: dict[Callable[..., Rows], list[tuple[str, str]]] = {
     # what section 4.3 of the paper compares, and the default against every other row
     table05: [("②", "①"), ("③", "①"), ("④", "①"), *(("⑤", other) for other in "①②③④⑥")],
     detached_target: [(row, "①") for row in ("④", "④, detached", "⑤", "⑤, detached")],
-    label_free: [("ProDA", "no_prompt"), ("ProDA", "encoder_only")],
 }  # fmt: skip
 SAMPLES = 300
 
@@ -154,10 +154,9 @@ def measured(base: Sequence[Run], other: Sequence[Run]) -> dict[str, list[float]
         if not all(side for pair in answers for side in pair):
             continue
         lined_up = [line for pair in answers for line in _lined_up(*pair)]
-        sides = [[scores for scores, *_ in side] for side in zip(*lined_up, strict=True)]
-        truth, rows = ([this[place] for this, _ in lined_up] for place in (1, 2))
+        (ours, truth, rows), (theirs, *_) = (zip(*side, strict=True) for side in zip(*lined_up, strict=True))
         fold = pairs[0][0].scores().get("fold")
-        interval = bootstrap(*sides, truth, rows, None if fold is None else fold.astype(int))
+        interval = bootstrap(ours, theirs, truth, rows, None if fold is None else fold.astype(int))
         found.pop(nearest, None)
         found[key] = [interval.difference, interval.low, interval.high]
     return found

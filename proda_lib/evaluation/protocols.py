@@ -24,6 +24,9 @@ from proda_lib.models.proda import ProDA
 from proda_lib.specification import branch_targets, partition, sample_specifications, specification_length, video_rng
 from proda_lib.training.recipe import Recipe
 
+#: Seeds of the splits of all actions that the protocol ``partition`` averages.
+PARTITIONS = range(3)
+
 #: Specifications of the evaluation are drawn once per seed, as if in this epoch, which training never reaches.
 EVALUATION_EPOCH = 1_000_000
 #: Videos, and at most so many rows of SAP and UAP together, that go through the model at a time.
@@ -255,7 +258,7 @@ def label_free(model: ProDA, graphs: Sequence[SceneGraph], recipe: Recipe, devic
     """Every label-free protocol: ``partition/0..2``, ``self``, ``none``, and ``scan`` if the recipe has it."""
     actions = len(graphs[0].vocabulary.actions)
     length = specification_length(actions, recipe.spec_length)
-    questions = {f"partition/{i}": partition_questions(actions, length, i) for i in range(3)}
+    questions = {f"partition/{i}": partition_questions(actions, length, i) for i in PARTITIONS}
     questions |= {"self": self_questions(length), "none": none_questions(actions)}
     found = ask_every(model, graphs, questions, recipe.frames, device)
     if recipe.scan:

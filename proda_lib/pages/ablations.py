@@ -110,9 +110,9 @@ def ablation_differences(found: Recorded, table: Callable[..., Rows], tables: Se
     """This variant minus that one, for the pairs of the table: paper, ours, interval, ordering."""
     paper = {label: {row: value.mean for row, value in rows.items()} for label, rows in quoted(tables).items()}
     before = "a_t, stage 1"
-    keys = {"a_t": paired.KEYS["a_t"], before: ANSWERS[before], **paired.KEYS}
-    shown = {label: key for label, key in keys.items() if label in paper or label in paired.KEYS}
-    return paired.difference_table(found, paired.PAIRS[table], paper, shown)
+    stage_1 = {before: ANSWERS[before]} if before in paper else {}
+    keys = {"a_t": paired.KEYS["a_t"], **stage_1, **paired.KEYS}
+    return paired.difference_table(found, paired.PAIRS[table], paper, keys)
 
 
 def ablation_findings(found: Recorded, base: str, variants: Sequence[str]) -> Text:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pandas as pd
 
-from proda_lib.evaluation import paired, tables
+from proda_lib.evaluation import paired
 from proda_lib.evaluation.cells import Spread, Table, Text, bullets
 from proda_lib.evaluation.differences import compare, differences
 from proda_lib.evaluation.grid import Recorded, cell
@@ -72,9 +72,9 @@ def attempts_table(found: Recorded) -> Table:
 
 
 def label_free_differences(found: Recorded) -> Table:
-    """ProDA's answers to no question and by partition, against the controls, with intervals."""
+    """ProDA's answers to no question and by partition, against the controls, with the intervals of table 1's runs."""
     keys = {measure: key for measure, key in paired.KEYS.items() if measure != "a_t"}
-    return paired.difference_table(found, paired.PAIRS[tables.label_free], {}, keys)
+    return paired.difference_table(found, [("ProDA", control) for control in CONTROLS], {}, keys)
 
 
 def label_free_findings(found: Recorded) -> Text:

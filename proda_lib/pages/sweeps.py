@@ -8,8 +8,9 @@ from proda_lib.evaluation.cells import Spread, Table, Text, bullets
 from proda_lib.evaluation.differences import differences
 from proda_lib.evaluation.grid import Recorded, cell
 from proda_lib.evaluation.layouts import RULES
-from proda_lib.evaluation.report import Key
+from proda_lib.evaluation.report import Key, spread
 from proda_lib.pages.ablations import ANSWERS
+from proda_lib.training.runs import Run
 
 #: How the rows of the sweep of both margins begin, those of the sweep of K, those of stage 2, and those of a control.
 MARGINS, LENGTH, STAGE_2, PROMPT_ONLY = "margins", "length of a specification", "epochs of stage 2", "prompt_only, "
@@ -38,36 +39,41 @@ def sweep_table(found: Recorded) -> Table:
     return Table(frame, f"{found.note} {RULES} {asked}")
 
 
+def _values(found: Recorded, sweep: str) -> dict[str, list[Run]]:
+    """Value → runs, of a sweep (the beginning of its rows), where there are any."""
+    return {row.split(": ")[1]: runs for row, runs in found.runs.items() if row.startswith(sweep) and runs}
+
+
 def length_findings(found: Recorded) -> Text:
     """How far a_t, its prompt-only control and a_m move from the shortest specification to the longest."""
-    lengths = {int(row.split(": ")[1]): row for row, runs in found.runs.items() if row.startswith(LENGTH) and runs}
-    if len(lengths) < 2:
+    runs, control = _values(found, LENGTH), _values(found, PROMPT_ONLY + LENGTH)
+    if len(runs) < 2:
         return Text("Nothing was run yet.")
-    short, long = lengths[min(lengths)], lengths[max(lengths)]
-    a_t, a_m = (differences(found.runs[long], found.runs[short], ANSWERS[answer]) for answer in ("a_t", "a_m"))
-    longs, shorts = (found.runs.get(f"{PROMPT_ONLY}{row}", ()) for row in (long, short))
-    control = differences(longs, shorts, "trained/both/a_t")
-    parts = {"a_t": a_t, "prompt-only": control, "a_m": a_m}
+    short, long = min(runs, key=int), max(runs, key=int)
+    parts = {
+        "a_t": differences(runs[long], runs[short], ANSWERS["a_t"]),
+        "prompt-only": differences(control.get(long, ()), control.get(short, ()), "trained/both/a_t"),
+        "a_m": differences(runs[long], runs[short], ANSWERS["a_m"]),
+    }
     said = [f"{name} {Spread(moved.values, signed=True)}" for name, moved in parts.items() if moved.values]
-    return Text(f"K {max(lengths)} instead of {min(lengths)}, in points: {', '.join(said)}.")
+    return Text(f"K {long} instead of {short}, in points: {', '.join(said)}.")
 
 
 def stage_2_findings(found: Recorded) -> Text:
     """a_t and a_m after a longer stage 2, which alone trains a_m, and how far a_m is from no_prompt then."""
     sentences = []
-    for row, runs in found.runs.items():
-        if row.startswith(STAGE_2) and runs:
-            a_t, a_m = (cell(found, row, ANSWERS[answer]) for answer in ("a_t", "a_m"))
-            away = differences(runs, found.runs.get(NO_PROMPT, ()), ANSWERS["a_m"], "a_t/map")
-            beside = f" ({Spread(away.values, signed=True)} from no_prompt)" if away.values else ""
-            sentences.append(f"{row.split(': ')[1]} epochs of stage 2: a_t {a_t}, a_m {a_m}{beside}.")
+    for epochs, runs in _values(found, STAGE_2).items():
+        a_t, a_m = (spread(runs, ANSWERS[answer]) for answer in ("a_t", "a_m"))
+        away = differences(runs, found.runs.get(NO_PROMPT, ()), ANSWERS["a_m"], "a_t/map")
+        beside = f" ({Spread(away.values, signed=True)} from no_prompt)" if away.values else ""
+        sentences.append(f"{epochs} epochs of stage 2: a_t {a_t}, a_m {a_m}{beside}.")
     return bullets(sentences or ["Nothing was run yet."])
 
 
 def margin_findings(found: Recorded) -> Text:
     """Where a_t and a_m part, as they do if the question is answered from the prompt: a_t above that of the default's
     margin with every seed, and a_m below it."""
-    runs = {float(row.split(": ")[1]): group for row, group in found.runs.items() if row.startswith(MARGINS) and group}
+    runs = {float(margin): group for margin, group in _values(found, MARGINS).items()}
     if len(runs) < 2:
         return Text("Nothing was run yet.")
     default, *others = runs
