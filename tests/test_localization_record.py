@@ -6,9 +6,16 @@ import numpy as np
 import pytest
 
 from proda_lib.evaluation import charades
-from proda_lib.evaluation.localization import THRESHOLDS, hit_rates
+from proda_lib.evaluation.localization import THRESHOLDS, FrameScores, hit_rates
 from proda_lib.evaluation.localization_map import at_every_point, between_frames, point_map, point_scores, point_times
-from proda_lib.evaluation.localization_record import hit_summary, map_summary, not_measurable
+from proda_lib.evaluation.localization_record import (
+    hit_summary,
+    map_summary,
+    not_measurable,
+    of_any_question,
+    of_any_video,
+    variation,
+)
 from proda_lib.evaluation.papers import paper_table
 from proda_lib.pages import localization as page
 from proda_lib.training.recipe import make_recipe
@@ -95,8 +102,10 @@ def summary(seed: int = 0) -> dict:
     frequency = {"frequency": np.ones((len(graphs), C))}
     found = {kind: hit_summary([rows]) for kind, rows in (("distractor", entries), ("non_distractor", entries[:6]))}
     found["map"] = map_summary(graphs, video | frequency, frames)
-    expected = [point_map(graphs, point_scores(graphs, video[f"{name}/a_s"], s)) for name, s in frames.items()]
-    assert found["map"]["partition"]["s"] == pytest.approx(np.mean(expected))
+    of_place = {name: np.tile(s.mean((0, 1)), (len(graphs), C, 1)) for name, s in frames.items()}
+    for key, scores in (("s", frames), ("any_video", of_place)):
+        expected = [point_map(graphs, point_scores(graphs, video[f"{name}/a_s"], s)) for name, s in scores.items()]
+        assert found["map"]["partition"][key] == pytest.approx(np.mean(expected))
     return found
 
 
@@ -109,6 +118,42 @@ def test_summary_has_every_cell_and_the_margins():
     assert [found["hit"]["mean"][t] for t in names] == pytest.approx(rates.model.mean(0))
     assert [found["hit"]["every_frame"][t] for t in names] == rates.every_frame.tolist()
     assert found["rows"] == {"all": rates.rows, "classes": rates.classes, "unseen": rates.unseen}
+
+
+def test_controls_know_less_than_s():
+    """Without the question all rows of a video find the same frames; without the video all rows of a fold do."""
+    scores = random_scores()
+    question, video = of_any_question(scores), of_any_video(scores)
+    assert any(len(entry.actions) > 1 for entry in scores)
+    everything = np.mean([row for entry in scores for row in entry.s], axis=0)
+    for own, one, other in zip(scores, question, video, strict=True):
+        for row in range(len(own.actions)):
+            np.testing.assert_allclose(one.s[row], sum(own.s) / len(own.s), rtol=1e-6)
+            np.testing.assert_allclose(other.s[row], everything, rtol=1e-6)
+    found = hit_summary([scores])
+    assert found["any_question"]["0.5"]["0.2"] == hit_rates(question).model[1, 0]
+    assert found["any_video"]["0.5"]["0.2"] == hit_rates(video).model[1, 0]
+    of_folds = hit_summary([scores[:3], scores[3:]])["any_video"]  # each fold's model has its own mean
+    both = hit_rates([*of_any_video(scores[:3]), *of_any_video(scores[3:])])
+    assert of_folds["0.7"]["0.5"] == both.model[2, 1]
+
+
+def test_variation_is_split_into_place_video_and_question():
+    graph, rng = make_graph(0), np.random.default_rng(0)
+    one, two = np.zeros(1, int), np.zeros(2, int)
+
+    def scores(*s) -> list[FrameScores]:
+        return [FrameScores(graph, two if len(rows) > 1 else one, np.array(rows), np.zeros(len(rows))) for rows in s]
+
+    # about their means: rows (1, −1), (1, −1) of one video, twice (−1, 1) of another; the third has one question
+    found = variation([scores([[2.0, 0.0], [1.0, -1.0]], [[0.0, 2.0], [0.0, 2.0]], [[9.0, 0.0]])])
+    assert found == pytest.approx({"place": 0, "video": 100, "question": 0})
+    assert variation([scores([[2.0, 0.0], [1.0, 1.0]])]) == pytest.approx({"place": 50, "video": -50, "question": 100})
+    same = [[0.0, 1.0, 2.0]] * 2
+    assert variation([scores(same, same), scores(same)]) == pytest.approx({"place": 100, "video": 0, "question": 0})
+    assert variation([scores([[1.0, 1.0], [3.0, 3.0]], [[0.0, 5.0]])]) == {"place": 0, "video": 0, "question": 0}
+    noise = variation([scores(*rng.random((2000, 2, 4)))])  # it depends on the question alone
+    assert noise == pytest.approx({"place": 0, "video": 0, "question": 100}, abs=3)
 
 
 def test_page_shows_what_the_records_hold():
@@ -126,9 +171,13 @@ def test_page_shows_what_the_records_hold():
     points = page.point_table(runs).frame["mAP"]
     assert points["a_s · s, partition"].values == (found["map"]["partition"]["s"],)
     assert points["class frequency at every point"].values == (found["map"]["frequency"]["without_s"],)
+    assert points["a_s · s of any class, partition"].values == (found["map"]["partition"]["any_class"],)
     assert not any("scan" in line for line in points.index)
     ours = np.array([[found["distractor"]["hit"][a][b] for b in page.NAMES] for a in page.NAMES])
     every = np.array([found["distractor"]["hit"]["every_frame"][t] for t in page.NAMES])
     sentence = f"Table 8, hit rate: in {(ours > every).sum()} of 9 cells the frame scores are above marking every frame"
     assert sentence in str(page.findings(runs))
-    assert "Table 9, θ = 0.5" in page.margins(runs).index
+    less = page.margins_table(runs).frame.loc["Table 9, θ = 0.5"]
+    assert less["control", "any video"].values == (found["non_distractor"]["any_video"]["0.5"]["mean"],)
+    shares = found["distractor"]["variation"]
+    assert f"to {shares['question']:.1f} % of the question" in str(page.findings(runs))

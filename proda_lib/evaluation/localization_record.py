@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
 import numpy as np
 from jaxtyping import Bool, Float, Int
@@ -77,20 +78,66 @@ def ask_about_labels(
     return {"distractor": frame_scores(model, graphs, recipe.frames, device, drawn), "non_distractor": single}
 
 
+def of_any_question(scores: Sequence[FrameScores]) -> list[FrameScores]:
+    """Control: s is the mean over the questions about its video, so it does not know which of the actions is meant.
+
+    A video with one question keeps its s.
+    """
+    return [replace(entry, s=_everywhere(entry.s.mean(0), entry)) for entry in scores]
+
+
+def of_any_video(scores: Sequence[FrameScores]) -> list[FrameScores]:
+    """Control: s is the mean over all rows, so it knows the place of a frame in its video, and nothing of the video."""
+    mean = np.concatenate([entry.s for entry in scores]).mean(0)
+    return [replace(entry, s=_everywhere(mean, entry)) for entry in scores]
+
+
+def variation(folds: Sequence[Sequence[FrameScores]]) -> dict[str, float]:
+    """What s varies with over the frames, in percent of Σ (s − its mean over the frames)²; the three add up to 100.
+
+    Over the videos with L > 1 questions. "place": the mean over all rows of a fold, which depends on the frame's place
+    in its video alone. "question": the squares about the mean over a video's questions, times L / (L − 1), since that
+    mean holds each of them. "video": what is left. All 0 where s is the same in all frames.
+    """
+    place = question = total = 0.0
+    for scores in folds:
+        rows = [entry.s.astype(float) - entry.s.mean(1, keepdims=True, dtype=float)
+                for entry in scores if len(entry.actions) > 1]  # fmt: skip
+        if not rows:
+            continue
+        mean = np.concatenate(rows).mean(0)
+        total += sum(float(np.square(s).sum()) for s in rows)
+        place += sum(map(len, rows)) * float(np.square(mean).sum())
+        question += sum(float(np.square(s - s.mean(0)).sum()) * len(s) / (len(s) - 1) for s in rows)
+    parts = {"place": place, "video": total - place - question, "question": question}
+    return {name: 100 * part / total if total else 0.0 for name, part in parts.items()}
+
+
+def _everywhere(s: Float[np.ndarray, "N"], entry: FrameScores) -> Float[np.ndarray, "S N"]:
+    return np.tile(s, (len(entry.actions), 1))
+
+
 def hit_summary(folds: Sequence[Sequence[FrameScores]]) -> dict[str, dict]:
     """Tables 8 and 9 in percent: ``["hit" or "ranked"][θ][t]``, for θ also "every_frame", the control.
 
     Hits are counted over all folds together; "ranked" is each fold's, averaged, for its scores are those of its model.
 
     "mean" in place of θ or t is the mean over them, as in the margins of the paper's tables. ``["all_found"][θ]``:
-    percent of the rows in which the model marks every frame itself. ``["rows"]``: how many (video, label) pairs there
-    are, of how many classes, and in how many the action falls between the sampled frames.
+    percent of the rows in which the model marks every frame itself. ``["any_question"]`` and ``["any_video"]``: hits of
+    s averaged over the questions about a video, and over all rows of a fold. ``["variation"]``: :func:`variation`.
+    ``["rows"]``: how many (video, label) pairs there are, of how many classes, and in how many the action falls
+    between the sampled frames.
     """
     plain, names = hit_rates([*itertools.chain(*folds)]), [f"{value:g}" for value in THRESHOLDS]
     ranked = [hit_rates(scores, ranked=True) for scores in folds]
     return {
         "hit": _lines([plain], names),
         "ranked": _lines(ranked, names),
+        **{
+            name: _lines([hit_rates([*itertools.chain(*map(less, folds))])], names)
+            for name, less in {"any_question": of_any_question, "any_video": of_any_video}.items()
+        },
+        "variation": variation(folds),
         "all_found": dict(zip(names, plain.all_found.tolist(), strict=True)),
         "rows": {"all": float(plain.rows), "classes": float(plain.classes), "unseen": float(plain.unseen)},
     }
@@ -115,7 +162,8 @@ def map_summary(
 
     Returns:
         ``[protocol]["s"]``; with s² / max s² in its place ``["scaled"]``; and a_s alone, the same at every point,
-        ``["without_s"]``. ``["frequency"]["without_s"]``: the class frequencies at every point.
+        ``["without_s"]``. ``["any_class"]`` and ``["any_video"]``: s averaged over the classes of a video, and over
+        the videos too. ``["frequency"]["without_s"]``: the class frequencies at every point.
     """
     parts: dict[str, list[dict[str, float]]] = {}
     for name, s in frames.items():
@@ -123,9 +171,15 @@ def map_summary(
         parts.setdefault(name.partition("/")[0], []).append({
             "s": point_map(graphs, point_scores(graphs, a_s, s)),
             "scaled": point_map(graphs, point_scores(graphs, a_s, s, scaled=True)),
+            "any_class": point_map(graphs, point_scores(graphs, a_s, _mean(s, 1))),
+            "any_video": point_map(graphs, point_scores(graphs, a_s, _mean(s, (0, 1)))),
             "without_s": point_map(graphs, at_every_point(a_s)),
         })  # fmt: skip
     if "frequency" in video:
         parts["frequency"] = [{"without_s": point_map(graphs, at_every_point(video["frequency"]))}]
     return {name: {key: float(np.mean([part[key] for part in found])) for key in found[0]}
             for name, found in parts.items()}  # fmt: skip
+
+
+def _mean(s: Float[np.ndarray, "V C N"], axis: int | tuple[int, ...]) -> Float[np.ndarray, "V C N"]:
+    return np.broadcast_to(s.mean(axis, keepdims=True), s.shape)

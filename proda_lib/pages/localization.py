@@ -21,13 +21,19 @@ NAMES = tuple(f"{value:g}" for value in THRESHOLDS)
 #: Lines (θ) and columns (t) of both tables; the mean over them is the margin.
 MARGINS = (*NAMES, "mean")
 CONTROL = "every frame"
+#: Controls that keep less of s → key of their hits. The third keeps none of it.
+LESS = {"any question": "any_question", "any video": "any_video"}
 #: Line of the table of 25-point mAP → key after "localization/map/".
 POINTS = {
     "a_s · s, partition": "partition/s",
     "a_s · s² / max s², partition": "partition/scaled",
+    "a_s · s of any class, partition": "partition/any_class",
+    "a_s · s of any video, partition": "partition/any_video",
     "a_s at every point, partition (no s)": "partition/without_s",
     "a_s · s, scan": "scan/s",
     "a_s · s² / max s², scan": "scan/scaled",
+    "a_s · s of any class, scan": "scan/any_class",
+    "a_s · s of any video, scan": "scan/any_video",
     "a_s at every point, scan (no s)": "scan/without_s",
 }
 
@@ -81,16 +87,29 @@ def left_out(runs: Sequence[Run]) -> str:
 
 
 def margins(found: RunRows) -> pd.DataFrame:
-    """For the figure: mean hit rate over t at each θ, ours and the control, a line for each table and θ."""
+    """Mean hit rate over t at each θ, ours and the controls, a line for each table and θ."""
     runs, lines = found["DPM"], {}
     for kind, (_, title) in KINDS.items():
         for theta in NAMES:
             place = f"localization/{kind}/hit"
             lines[f"{title}, θ = {theta}"] = {
                 ("ours", "frame scores"): spread(runs, f"{place}/{theta}/mean"),
+                **{
+                    ("control", name): spread(runs, f"localization/{kind}/{key}/{theta}/mean")
+                    for name, key in LESS.items()
+                },
                 ("control", CONTROL): spread(runs[:1], f"{place}/every_frame/mean"),
             }
     return pd.DataFrame.from_dict(lines, orient="index")
+
+
+def margins_table(found: RunRows) -> Table:
+    """:func:`margins` as a table."""
+    note = (
+        "Hit rate in percent, mean over the three t. Any question: s averaged over the questions about the same video. "
+        "Any video: s averaged over all questions about all videos, so the same frames are found in each."
+    )
+    return Table(margins(found).rename_axis("table, θ"), f"{setting(found)} {note}")
 
 
 def point_table(found: RunRows) -> Table:
@@ -110,13 +129,30 @@ def point_table(found: RunRows) -> Table:
 def findings(found: RunRows) -> Text:
     """In how many cells the model is above the control, and what s adds to a_s at 25 points, from the records."""
     runs = found["DPM"]
-    sentences = [sentence for kind in KINDS for sentence in hit_findings(runs, kind)]
+    sentences = [*(sentence for kind in KINDS for sentence in hit_findings(runs, kind)), *variation_findings(runs)]
     for protocol in ("partition", "scan"):
         place = f"localization/map/{protocol}"
         away = differences(runs, runs, f"{place}/s", f"{place}/without_s")
         if away.values:
             sentences.append(compare("with frame scores", "a_s alone", f"25 points, {protocol}", away))
     return bullets(sentences or [left_out(runs)])
+
+
+def variation_findings(runs: Sequence[Run]) -> list[str]:
+    """What s varies with, and what hits remain without the question, and without the video."""
+    sentences = []
+    for kind, (_, title) in KINDS.items():
+        place = f"localization/{kind}"
+        shares = {name: spread(runs, f"{place}/variation/{name}") for name in ("place", "video", "question")}
+        if not all(share.values for share in shares.values()):
+            continue
+        hits = {name: spread(runs, f"{place}/{key}/mean/mean") for name, key in {"its own": "hit", **LESS}.items()}
+        sentences.append(
+            f"{title}: how s varies over the frames is to {shares['place']} % a matter of the frame's place in its "
+            f"video, to {shares['video']} % of the video, to {shares['question']} % of the question. Hits, mean over θ "
+            "and t: " + ", ".join(f"{name} {hit}" for name, hit in hits.items()) + "."
+        )
+    return sentences
 
 
 def hit_findings(runs: Sequence[Run], kind: str) -> list[str]:
