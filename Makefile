@@ -25,7 +25,7 @@ book: $(STAMP)
 	  status=$$?; $(BIN)/python workflow/make_book.py --profile $(PROFILE) --device $(DEVICE) --site-only && exit $$status
 
 refresh: $(STAMP)
-	@$(BIN)/python workflow/make_book.py --profile $(if $(filter command line,$(origin PROFILE)),$(PROFILE),reference) --device $(DEVICE) --refresh
+	@$(BIN)/python workflow/make_book.py --profile reference --device $(DEVICE) --refresh
 
 test: unit notebooks links
 

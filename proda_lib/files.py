@@ -1,4 +1,4 @@
-"""Files and folders that are there whole or not at all, and checksums of files."""
+"""Files and folders that are there whole or not at all, JSON that is read or refused, and checksums of files."""
 
 from __future__ import annotations
 
@@ -10,12 +10,13 @@ import os
 import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from filelock import FileLock
 
 from proda_lib.errors import DataError
 
+T = TypeVar("T")
 NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)  #: of an ``OSError``: the disk is full, or a quota or limit is
 
 
@@ -74,6 +75,25 @@ def write_text(path: Path, text: str) -> None:
 def write_json(path: Path, content: Any, indent: int = 1) -> None:
     """A file of JSON, as :func:`write_atomically` writes."""
     write_text(path, json.dumps(content, indent=indent) + "\n")
+
+
+def read_json(path: Path, check: Callable[[Any], T], expected: str) -> T:
+    """What a file of JSON in UTF-8 holds, as ``check`` gives it back.
+
+    Args:
+        check: gets the content and takes from it what its reader needs, so that what is missing or of another kind is
+            found here. A :class:`DataError` of its own passes as it is.
+        expected: what the file should be, for the message.
+
+    Raises:
+        DataError: the file is missing or damaged, or ``check`` did not find what it needs.
+    """
+    try:
+        return check(json.loads(path.read_text(encoding="utf-8")))
+    except DataError:
+        raise
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+        raise DataError(path, "file", f"{type(error).__name__}: {error}", expected) from error
 
 
 @contextlib.contextmanager

@@ -2,15 +2,18 @@ import json
 import zipfile
 from pathlib import Path
 
+import commit_records
 import numpy as np
 import pytest
 
 from proda_lib.datasets import cad120
 from proda_lib.datasets.cad120 import FPS, NULL, check_cad120, clips, folds, read_cad120, split_by_fold, subject_of
 from proda_lib.datasets.cad120_files import ACTIONS, EMPTY_SIDE, UNLABELLED, VOCABULARY
+from proda_lib.datasets.registry import data_version
 from proda_lib.datasets.transforms import shuffle_frames, without_relations
 from proda_lib.errors import DataError
-from proda_lib.evaluation.cad120_controls import graph_states, object_bag_map, state_recall, track_states
+from proda_lib.evaluation import cad120_controls
+from proda_lib.evaluation.cad120_controls import ControlResult, graph_states, object_bag_map, state_recall, track_states
 
 SUBJECTS = ("Subject1", "Subject3", "Subject4", "Subject5")
 T = 6
@@ -263,6 +266,44 @@ def test_states_of_tracks_go_on_without_a_box(release):
     assert from_tracks.state["last: cup containing microwave"] == 1.0
     assert from_tracks.action == from_graph.action == ACTIONS.index("pick")
     assert from_graph.state.items() <= from_tracks.state.items()
+
+
+def test_only_a_data_set_that_is_not_installed_is_passed_over(release, tmp_path, monkeypatch, capsys):
+    """A damaged release, or a record that cannot be written, is an error and not "not measured"."""
+    monkeypatch.setenv("PRODA_ROOT", str(tmp_path))
+    monkeypatch.setenv("PRODA_DATA", str(tmp_path / "nothing"))
+    commit_records.commit_controls()
+    assert "not measured: nothing in its folder" in capsys.readouterr().out
+    monkeypatch.setenv("PRODA_DATA", str(tmp_path))
+    (release / "annotations/video_clips.txt").unlink()
+    with pytest.raises(DataError, match="video_clips.txt"):
+        commit_records.commit_controls()
+    monkeypatch.setattr(cad120_controls, "measure", dict)
+    (tmp_path / "results/cad120_controls.json").mkdir(parents=True)  # a folder is in the way
+    with pytest.raises(DataError, match="writing"):
+        commit_records.commit_controls()
+    assert capsys.readouterr().out == ""
+    (tmp_path / "results/cad120_controls.json").rmdir()
+    commit_records.commit_controls()
+    assert capsys.readouterr().out == "committed results/cad120_controls.json\n"
+    assert cad120_controls.recorded() == {}
+
+
+def test_a_record_of_another_release_is_told_apart_from_a_damaged_one(tmp_path, monkeypatch):
+    path = tmp_path / "controls.json"
+    monkeypatch.setattr(cad120_controls, "record_path", lambda: path)
+    control = {"value": 0.5, "pooled": 0.4, "folds": [0.5], "per_class": {"open": 0.5}, "rows": 2}
+    path.write_text(json.dumps({"data": data_version("cad120"), "controls": {"states": control}}))
+    assert cad120_controls.recorded() == {"states": ControlResult(**{**control, "folds": (0.5,)})}
+    path.write_text(json.dumps({"data": "cad120-0", "controls": {"states": control}}))
+    with pytest.raises(DataError, match="commit_records.py") as caught:
+        cad120_controls.recorded()
+    assert (caught.value.where, caught.value.found) == ("data", "cad120-0")
+    assert data_version("cad120") in caught.value.expected
+    path.write_text(json.dumps({"controls": {"states": control}}))
+    with pytest.raises(DataError, match="commit_records.py") as caught:
+        cad120_controls.recorded()
+    assert (caught.value.where, caught.value.found) == ("file", "KeyError: 'data'")
 
 
 @pytest.fixture(scope="module")

@@ -2,6 +2,7 @@
 
 import copy
 import dataclasses
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -126,12 +127,53 @@ def test_a_model_in_double_precision_is_shown_as_it_is(model, graph):
         np.testing.assert_allclose(precisely, roughly, atol=1e-5)
 
 
-def test_carrier_weights_of_an_untrained_model_are_by_chance(model):
-    graphs = world.make_videos(world.WorldConfig(), "test", 6)
-    rows = explain.carrier_weights(model, graphs, 16)
-    assert [row["layer"] for row in rows] == [1, 2] and all(0.3 < row["other_auc"] < 0.7 for row in rows)
-    with pytest.raises(DataError, match="carriers"):
-        explain.carrier_weights(model, [], 16)
+#: w of edges that carry the action asked for, only another, or none: in one layer the asked one counts, in one not.
+CARRIED = np.array([[1.0, 0.5, 0.0], [0.5, 1.0, 0.0]])
+
+
+def by_carriers(graph, saps, counts) -> list[SimpleNamespace]:
+    """Answers whose w is :data:`CARRIED`; how many edges are of which group is added to ``counts``."""
+    answers = []
+    for sap in saps:
+        (asked,) = np.flatnonzero(sap)  # each label alone
+        w = np.full((2, graph.num_edges, graph.num_frames), np.nan)
+        for frame, edge in np.argwhere(graph.edge_present):
+            carried = set(graph.segment_labels[graph.carriers[frame, edge]])
+            group = 0 if asked in carried else 1 if carried else 2
+            w[:, edge, frame] = CARRIED[:, group]
+            counts[group] += 1
+        answers.append(SimpleNamespace(sap=sap, w=w))
+    return answers
+
+
+def test_carrier_weights_tell_what_each_edge_carries(monkeypatch):
+    """A prompt that finds the carriers, and one that finds those of the other actions: numbers known beforehand."""
+    counts, asked = np.zeros(3, dtype=int), []
+
+    def look(model, graph, saps, device):
+        asked.append((graph.video, graph.num_frames, np.flatnonzero(saps.any(0)).tolist()))
+        return by_carriers(graph, saps, counts)
+
+    monkeypatch.setattr(explain, "look", look)
+    graphs = world.make_videos(world.WorldConfig(), "test", 3)
+    unknown = dataclasses.replace(graphs[0], video="unknown", carriers=None)
+    first, second = explain.carrier_weights(None, [unknown, *graphs], 16)
+    assert asked == [(graph.video, 16, graph.labels.tolist()) for graph in graphs]
+    own, other, none = counts.tolist()
+    assert min(own, other, none) > 0
+    means = {"w_asked": 1.0, "w_other": 0.5, "w_none": 0.0}
+    assert first == {"layer": 1, **means, "auc": 1.0, "other_auc": 1.0, "edges": own + other + none}
+    means = {"w_asked": 0.5, "w_other": 1.0, "w_none": 0.0}
+    auc = pytest.approx(none / (other + none), abs=1e-12)  # above those that carry none, below the others
+    assert second == {"layer": 2, **means, "auc": auc, "other_auc": 0.0, "edges": own + other + none}
+
+
+def test_carrier_weights_of_a_model(model, graph):
+    rows = explain.carrier_weights(model, [graph], 16)
+    assert [row["layer"] for row in rows] == [1, 2] and np.isfinite([list(row.values()) for row in rows]).all()
+    for graphs in ([], [dataclasses.replace(graph, carriers=None)]):
+        with pytest.raises(DataError, match="carriers"):
+            explain.carrier_weights(model, graphs, 16)
 
 
 def test_norms_do_to_a_frame_what_they_say(model):

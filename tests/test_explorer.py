@@ -17,9 +17,20 @@ from proda_lib.explorer.app import explore
 from proda_lib.explorer.page import Explorer, explorer, finding
 from proda_lib.models.config import ModelConfig
 from proda_lib.models.proda import ProDA
+from proda_lib.specification import specification_length
 from proda_lib.training.recipe import make_recipe
 from proda_lib.training.runs import Run
-from tests.explorer_cases import OFFERED, VOCABULARY, C, data_of, make_data, make_graphs, make_model
+from tests.explorer_cases import (
+    OFFERED,
+    VOCABULARY,
+    C,
+    data_of,
+    make_data,
+    make_graphs,
+    make_model,
+    make_small_data,
+    make_small_graph,
+)
 
 NOTEBOOK = Path(__file__).parents[1] / "book/figures/explorer.ipynb"
 
@@ -61,7 +72,7 @@ def test_offer_has_labels_and_absent_actions(graphs):
             assert len(offered) == len(np.unique(offered)) == count
             assert inside.sum() == min(len(graph.labels), count - 1) and not inside.all()
             np.testing.assert_array_equal(offered, pre.offered_actions(graph, count))
-            fill = pre.distractors(graph, offered)
+            fill = pre.distractors(graph, offered, 16)
             assert len(fill) == 16 and not np.isin(fill, [*offered, *graph.labels]).any()
 
 
@@ -85,6 +96,24 @@ def test_data_is_what_the_model_answers(model, graphs, data, places, filled):
 def test_every_choice_but_the_empty_one_has_an_answer(data):
     for entry in data["videos"]:
         assert sorted(map(int, entry["answers"])) == list(range(1, 2 * 2**OFFERED))
+
+
+def test_few_actions_fill_up_to_the_k_of_training():
+    """Of 9 actions 3 are labels and 3 absent ones on offer: the 3 that are left fill up to K = 4, not to 3."""
+    graph, data = make_small_graph().sample_frames(16), make_small_data()
+    offered = pre.offered_actions(graph)
+    fill = pre.distractors(graph, offered, data["K"])
+    assert data["K"] == specification_length(9) == 4 and len(offered) == 6 and len(fill) == 3
+    saps = pre.choices(9, offered, fill, data["K"])
+    for number, (alone, filled) in enumerate(zip(*np.split(saps, 2), strict=True)):
+        chosen = number.bit_count()
+        assert alone.sum() == chosen and (filled >= alone).all()
+        assert filled.sum() == max(chosen, min(4, chosen + 3))
+        np.testing.assert_array_equal(np.flatnonzero(filled & ~alone), np.sort(fill[: filled.sum() - chosen]))
+    given = data["videos"][0]["answers"]
+    asked = [1, 2**6 + 1, 2**6 + 7]
+    for number, answer in zip(asked, look(make_model(9), graph, saps[asked]), strict=True):
+        np.testing.assert_allclose(given[str(number)]["a_s"], answer.a_s[[*offered, -1]], atol=6e-4)
 
 
 def test_another_layer_and_impossible_settings(model, graphs):
@@ -160,12 +189,28 @@ def test_widgets_compute_at_each_click(app, model, graphs):
     assert app.another.value is None and len(app.actions) == 7 and app.chosen[-1] == another
     check(app, model, graphs[2], np.isin(np.arange(C), [*app._offered[:2], another]))
     app.fill.value = True
-    fill = pre.distractors(graphs[2].sample_frames(16), app._offered)
+    fill = pre.distractors(graphs[2].sample_frames(16), app._offered, 16)
     check(app, model, graphs[2], np.isin(np.arange(C), [*app.chosen, *fill[:13]]))
     app.fill.value = False
     for box in app.actions:
         box.value = False
     assert view(app)["videos"][0]["answers"] == {}
+
+
+def test_widgets_fill_up_from_few_actions():
+    model, graph = make_model(9), make_small_graph()
+    app = explore(model, [graph])
+    app.fill.value = True
+    fill = pre.distractors(graph.sample_frames(16), app._offered, 4)
+    check(app, model, graph, np.isin(np.arange(9), [0, *fill[:3]]))
+    app.actions[1].value = True
+    check(app, model, graph, np.isin(np.arange(9), [0, 1, *fill[:2]]))
+    while len(app.another.options) > 1:  # until all are on offer, so that none is left to fill up with
+        app.another.value = app.another.options[-1][1]
+    check(app, model, graph, np.isin(np.arange(9), app.chosen))
+    places = [place for place, box in enumerate(app.actions) if box.value]
+    assert list(view(app)["videos"][0]["answers"]) == [str(sum(2**place for place in places))]
+    assert not app.explorer.choice["distractors"]
 
 
 def test_widgets_refuse_another_vocabulary(model, graphs):

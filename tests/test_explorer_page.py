@@ -12,7 +12,7 @@ from proda_lib.explorer.app import explore
 from proda_lib.explorer.page import Explorer
 from proda_lib.nn.readout import localization_score
 from tests.browser import CHROMIUM, Browser
-from tests.explorer_cases import OFFERED, data_of, make_data, make_graphs, make_model
+from tests.explorer_cases import OFFERED, data_of, make_data, make_graphs, make_model, make_small_data
 
 INNER = "document.querySelector('iframe').contentDocument"
 
@@ -85,6 +85,26 @@ def test_address_selects_what_is_shown(browser, saved, data, video, places, fram
     page, entry = shown(browser), data["videos"][video]
     matches(page, entry, places, filled, frame)
     assert f"frame {frame + 1}:" in page["summary"] and entry["actions"][places[0]] in page["summary"]
+
+
+@pytest.mark.parametrize(
+    ("small", "places", "count", "asked"),
+    [(True, [], "3 more, 3 in all; in training up to 4", "3 absent actions"),
+     (True, [0], "3 more, 4 in all, as in training", "3 absent actions"),
+     (True, [0, 1, 2], "1 more, 4 in all, as in training", "1 absent action."),
+     (True, [0, 1, 2, 3, 4], "0 more, 5 in all; in training up to 4", None),
+     (False, [0, 2], "14 more, 16 in all, as in training", "14 absent actions")],
+)  # fmt: skip
+def test_words_on_filling_up(browser, data, tmp_path, small, places, count, asked):
+    found = make_small_data() if small else data
+    page = Explorer(found, {"actions": places, "distractors": 1, "frame": 3}).save(tmp_path / "page.html")
+    browser.open(f"file://{page}")
+    assert browser.evaluate("document.querySelector('#distractors-count').textContent") == count
+    names = browser.evaluate("document.querySelector('#distractors-names').textContent").split(", ")
+    assert len([name for name in names if name]) == int(count.split()[0])
+    summary = shown(browser)["summary"]
+    assert (asked in summary) if asked else ("absent" not in summary.split(".")[0])
+    matches(shown(browser), found["videos"][0], places, True, 3)
 
 
 def test_address_with_nonsense_shows_the_beginning(browser, saved, data):

@@ -115,6 +115,7 @@ def test_plan_names_each_run_once_with_a_command_and_goes_by_names_only():
     plan = Plan("reference", (0, 1, 2))
     needed = [name for names in plan.pages.values() for name in names]
     assert set(needed) == set(plan.recipes) and len(plan.recipes) < len(needed)
+    assert all(plan.command(name) == f"{command(recipe)} --device cpu" for name, recipe in plan.recipes.items())
     assert all(re.fullmatch(r"results/runs/[a-z0-9_]+-[a-z0-9_]+-[0-9a-f]{12}\.json", plan.record(n)) for n in needed)
     assert all(plan.recipes[n].dataset in NAMES for n in needed)
 
@@ -128,7 +129,9 @@ def test_a_committed_page_is_stale_once_its_records_change(monkeypatch, tmp_path
     monkeypatch.setattr("grid.nbformat.read", lambda *a, **k: notebook)
     assert page not in plan.stale_pages
     notebook.metadata["proda"]["records"][names[0]] = "0" * 12
-    assert page in Plan("reference", (0,)).stale_pages
+    stale = Plan("reference", (0,)).stale_pages[page]
+    notebook.metadata["proda"]["records"][names[0]] = "1" * 12  # another old state: its refresh has another marker
+    assert Plan("reference", (0,)).stale_pages[page] != stale
 
 
 def test_snakemake_plans_what_has_no_record(tmp_path):
@@ -158,11 +161,14 @@ def test_an_ordering_says_when_the_interval_contains_0():
     apart, not_apart = Interval(0.5, 0.1, 0.9), Interval(0.5, -0.1, 0.9)
     assert ordering(Spread((0.5, 0.6)), 1.0, apart) == ordering(Spread((0.5, 0.6)), 1.0)
     assert ordering(Spread((0.5, 0.6)), 1.0, not_apart).endswith("with all 2 seeds; the interval contains 0")
+    of_some = Interval(0.5, -0.1, 0.9, "(1 of 2 seeds)")  # decides nothing about both
+    assert ordering(Spread((0.5, 0.6)), 1.0, of_some) == ordering(Spread((0.5, 0.6)), 1.0)
 
 
 def test_a_table_escapes_all_but_links():
     frame = pd.DataFrame({"a": ["<b>", '<a href="x.html">x</a>']}, index=["<i>", '<a href="y.html">y</a>'])
     shown = Table(frame)._repr_html_()
+    assert 'class="words"' in Table(frame, words="a")._repr_html_() and "words" not in shown
     assert "&lt;b&gt;" in shown and "&lt;i&gt;" in shown
     assert '<td><a href="x.html">x</a></td>' in shown and '<th scope="row"><a href="y.html">y</a></th>' in shown
 
@@ -335,8 +341,9 @@ def test_the_first_page_counts_what_holds_and_what_is_reversed():
               claim("c", summary.OPEN, "not run")]  # fmt: skip
     assert summary.short(claims).splitlines() == [
         "- Of 3 claims, 1 hold on SSG-World and CAD-120 (a).",
-        "- SSG-World: 1 hold (a), 1 are reversed (b), 1 cannot be told.",
-        "- CAD-120: 2 hold (a; b), 0 are reversed, 1 cannot be told.",
+        "- Of 3 claims, 0 are reversed on SSG-World and CAD-120.",
+        "- SSG-World: 1 hold, 1 are reversed, 1 cannot be told.",
+        "- CAD-120: 2 hold, 0 are reversed, 1 cannot be told.",
     ]
     lines = summary.claims_table(claims).frame
     assert lines.iloc[1].tolist() == ["+1.00", "+1.0 ✗", "+1.0 ✓"]

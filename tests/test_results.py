@@ -12,7 +12,7 @@ from IPython.core.formatters import DisplayFormatter
 from matplotlib import pyplot
 
 from proda_lib.datasets.install import add_dataset
-from proda_lib.evaluation import paired
+from proda_lib.evaluation import grid, paired, report
 from proda_lib.evaluation.report import spread
 from proda_lib.evaluation.tables import by_page, differences, transfer, world_controls
 from proda_lib.pages import reference_profile
@@ -115,10 +115,17 @@ def run_cell(source: str, names: dict) -> object:
 
 @pytest.mark.parametrize("page", PAGES)
 def test_a_page_shows_what_its_cells_find_in_the_records(page, monkeypatch, tmp_path):
-    """Every text and table is made again and compared whole; of a picture, that there is one."""
+    """Every text and table is made again and compared whole; of a picture, that there is one. The runs that are looked
+    for are those that the plan names for the page."""
     for name, value in {"PROFILE": "reference", "RUNS": tmp_path, "DATA": tmp_path, "SHARED_DATA": tmp_path}.items():
         monkeypatch.setenv(f"PRODA_{name}", str(value))
     monkeypatch.setattr(runs, "get", None)  # nothing is trained
+    asked: set[str] = set()
+    for name in ("find", "committed"):
+        reader = getattr(runs, name)
+        monkeypatch.setattr(
+            runs, name, lambda recipe, reader=reader: (asked.add(runs.run_name(recipe)), reader(recipe))[1]
+        )
     compared, names, formats = 0, {}, DisplayFormatter()
     for cell in nbformat.read(ROOT / f"book/{page}.ipynb", as_version=4).cells:
         if cell.cell_type != "code":
@@ -131,7 +138,37 @@ def test_a_page_shows_what_its_cells_find_in_the_records(page, monkeypatch, tmp_
                 assert {kind: made.get(kind) for kind in data} == data, cell.source
                 compared += 1
     pyplot.close("all")
-    assert compared >= 4
+    assert compared
+    assert asked == set(Plan().pages[page]), "runs that the plan of the pages does not name, or the page does not read"
+
+
+@pytest.mark.parametrize("page, shown", [
+    ("figures/localization", ["localization.hit_table(", "localization.hit_findings("]),
+    ("figures/parsing", ["page.precision_table(", "page.findings(", "page.layer_findings("]),
+])  # fmt: skip
+def test_numbers_beside_pictures_are_those_of_the_records(page, shown, monkeypatch, tmp_path):
+    """The pictures of these pages need weights; their tables and sentences do not."""
+    for name in ("RUNS", "DATA", "SHARED_DATA"):
+        monkeypatch.setenv(f"PRODA_{name}", str(tmp_path))
+    monkeypatch.setenv("PRODA_PROFILE", "reference")
+    monkeypatch.setattr(report, "get_runs", lambda rows, *a, **k: grid.read(rows).runs)
+    names: dict = {"test": [], "device": "cpu", "seeds": (0, 1, 2)}
+    exec(
+        "from proda_lib.evaluation import cells, grid, report, tables\nfrom proda_lib.pages import localization", names
+    )
+    exec("from proda_lib.pages import parsing as page", names)
+    formats, compared = DisplayFormatter(), []
+    for cell in nbformat.read(ROOT / f"book/{page}.ipynb", as_version=4).cells:
+        wanted = [call for call in shown if call in cell.source]
+        if "parameters" in cell.metadata.get("tags", []) or "report.get_runs(" in cell.source or wanted:
+            skipped = ("load_splits(", "run = ")  # the first run's weights and the videos, for the pictures
+            lines = [line for line in cell.source.splitlines() if not any(word in line for word in skipped)]
+            found = run_cell("\n".join(lines), names)
+        if wanted:
+            data = {kind: text for kind, text in cell.outputs[0].data.items() if kind.startswith("text/")}
+            assert {kind: formats.format(found)[0].get(kind) for kind in data} == data, cell.source
+            compared += wanted
+    assert compared == shown
 
 
 def test_prompt_free_answer_beats_class_frequency_on_the_world():

@@ -11,6 +11,7 @@ import argparse
 import itertools
 import sys
 
+from proda_lib.datasets.registry import installed
 from proda_lib.errors import DataError
 from proda_lib.evaluation import cad120_controls, grid, paired, tables
 from proda_lib.paths import project_root, results_root
@@ -21,13 +22,26 @@ SEEDS = (0, 1, 2)
 
 def commit_paired() -> None:
     """Measure the intervals that are missing; keep those whose runs are still in a table."""
-    kept = {}
+    both = {}  # tables share pairs
     for (table, pairs), dataset in itertools.product(paired.PAIRS.items(), ("world", "cad120")):
         found = grid.read(table("reference", SEEDS, dataset)).runs
         for this, that in pairs:
-            kept |= paired.measured(found[this], found[that])
+            both[tuple(run.name for run in (*found[this], *found[that]))] = found[this], found[that]
+    kept = {}
+    for base, other in both.values():
+        kept |= paired.measured(base, other)
     paired.write(kept)
     print(f"paired differences: {len(kept)}")
+
+
+def commit_controls() -> None:
+    """Measure and record CAD-120's two controls, where that data set is installed."""
+    try:
+        installed("cad120", "annotations")
+    except DataError as error:
+        print(f"controls of CAD-120 not measured: {error.found} in its folder, {error.expected}")
+        return
+    print(f"committed {cad120_controls.commit_record().relative_to(project_root())}")
 
 
 def main() -> int:
@@ -52,10 +66,7 @@ def main() -> int:
             path.unlink()
             print(f"removed {path.relative_to(project_root())}: no page shows it")
     commit_paired()
-    try:
-        print(f"committed {cad120_controls.commit_record().relative_to(project_root())}")
-    except DataError as error:
-        print(f"controls of CAD-120 not measured: {error.found} in its folder, {error.expected}")
+    commit_controls()
     for name in missing:
         print(f"not in the run store: {name}")
     return 0

@@ -75,13 +75,15 @@ class Plan:
 
     @cached_property
     def stale_pages(self) -> dict[str, str]:
-        """Committed pages that were executed with other records than those of today → digest of what they need."""
+        """Committed pages that were executed with other records than those of today → digest of both, so that a page
+        which is put back to an older state is stale under a name of its own."""
         stale = {}
         for page, names in self.pages.items():
             now = sources(page, names)
             path = ROOT / f"book/{page}.ipynb"
-            if not path.exists() or shown(nbformat.read(path, as_version=4)) != now:
-                stale[page] = hashlib.sha256(str(sorted(now.items())).encode()).hexdigest()[:12]
+            before = shown(nbformat.read(path, as_version=4)) if path.exists() else None
+            if before != now:
+                stale[page] = hashlib.sha256(f"{before} {sorted(now.items())}".encode()).hexdigest()[:12]
         return stale
 
     @property

@@ -153,6 +153,10 @@ def main() -> int:
     parser.add_argument("--no-site", action="store_true", help="do not render the site")
     parser.add_argument("--site-only", action="store_true", help="execute nothing, render what was executed")
     args = parser.parse_args()
+    if args.refresh and args.profile != "reference":
+        parser.error(
+            f"--refresh: found profile {args.profile!r}, expected reference: its records are what is committed"
+        )
     known = notebooks()
     names = [n for n in known if n in args.only] if args.only else known
     if unknown := set(args.only or []) - set(known):

@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-import json
 import multiprocessing
 import time
 from collections.abc import Sequence
@@ -43,7 +42,7 @@ from proda_lib.evaluation.prompt_only import (
 )
 from proda_lib.evaluation.protocols import PARTITIONS, none_questions, partition_questions, recognition, self_questions
 from proda_lib.evaluation.robustness import robustness
-from proda_lib.files import sha256, write_json
+from proda_lib.files import read_json, sha256, write_json
 from proda_lib.paths import data_root, results_root
 from proda_lib.specification import one_hot, specification_length
 from proda_lib.training import provenance
@@ -210,11 +209,10 @@ def recorded() -> dict:
     Raises:
         DataError: the record is missing or damaged.
     """
-    expected = "a record written by workflow/charades_audit.py"
-    try:
-        record = json.loads(record_path().read_text())
+
+    def check(record: dict) -> dict:
         for metrics in record["metrics"]:
             _ = [(metrics[name]["both"]["a_t"], metrics["robustness"][name]) for name in CONTROLS]
         return {**record, "seeds": record["seeds"], "data": record["data"], "network": record["network"]}
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise DataError(record_path(), "record", f"{type(error).__name__}: {error}", expected) from error
+
+    return read_json(record_path(), check, "a record written by workflow/charades_audit.py")

@@ -18,7 +18,6 @@ microwave); of the graphs, where such an edge does not exist, the same control m
 from __future__ import annotations
 
 import dataclasses
-import json
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -35,7 +34,7 @@ from proda_lib.datasets.cad120_files import ACTIONS, OBJECTS, VOCABULARY, read_v
 from proda_lib.datasets.registry import data_version, installed
 from proda_lib.errors import DataError
 from proda_lib.evaluation.charades import average_precision
-from proda_lib.files import write_json
+from proda_lib.files import read_json, write_json
 from proda_lib.graph import SceneGraph
 from proda_lib.paths import results_root
 
@@ -151,14 +150,15 @@ def recorded() -> dict[str, ControlResult]:
         DataError: the record is missing, damaged, or of another release than the one that is known.
     """
     expected = "a record written by commit_record (`python workflow/commit_records.py`)"
-    try:
-        content = json.loads(record_path().read_text())
-        if (found := content["data"]) != data_version("cad120"):
-            raise DataError(record_path(), "data", found, f"{data_version('cad120')}: {expected}")
-        return {name: ControlResult(**{**value, "folds": tuple(value["folds"])})
-                for name, value in content["controls"].items()}  # fmt: skip
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-        raise DataError(record_path(), "record", f"{type(error).__name__}: {error}", expected) from error
+
+    def check(content: dict) -> tuple[str, dict[str, ControlResult]]:
+        return content["data"], {name: ControlResult(**{**value, "folds": tuple(value["folds"])})
+                                 for name, value in content["controls"].items()}  # fmt: skip
+
+    data, controls = read_json(record_path(), check, expected)
+    if data != data_version("cad120"):
+        raise DataError(record_path(), "data", data, f"{data_version('cad120')}: {expected}")
+    return controls
 
 
 def track_states(root: str | Path) -> list[ClipState]:

@@ -66,10 +66,14 @@ class Interval:
 
 @dataclass(frozen=True, eq=False)
 class Table:
-    """A frame of cells with a note below, shown without index clutter; ``frame`` has the cells for further use."""
+    """A frame of cells with a note below, shown without index clutter; ``frame`` has the cells for further use.
+
+    ``words``: the heading of columns with words, which may take several lines; numbers never do.
+    """
 
     frame: pd.DataFrame
     note: str = ""
+    words: str | None = None
 
     def _repr_html_(self) -> str:
         if self.frame.empty:
@@ -83,9 +87,12 @@ class Table:
                 cells += f'<th colspan="{span}" scope="colgroup">{html.escape(str(name))}</th>'
             corner = html.escape(str(strings.index.name or "")) if level == levels - 1 else ""
             head += f"<tr><th>{corner}</th>{cells}</tr>"
+        marks = [' class="words"' if heading == self.words else "" for heading in heads]  # of the last level
         names = [name if isinstance(name, str) else ": ".join(map(str, name)) for name in strings.index]
         body = "".join(
-            f'<tr><th scope="row">{_cell(name)}</th>' + "".join(f"<td>{_cell(cell)}</td>" for cell in row) + "</tr>"
+            f'<tr><th scope="row">{_cell(name)}</th>'
+            + "".join(f"<td{mark}>{_cell(cell)}</td>" for mark, cell in zip(marks, row, strict=True))
+            + "</tr>"
             for name, row in zip(names, strings.to_numpy().tolist(), strict=True)
         )
         note = f'<p class="table-note">{html.escape(self.note)}</p>' if self.note else ""

@@ -34,7 +34,7 @@ def compare(name: str, other: str, measure: str, difference: Spread) -> str:
 
 def ordering(difference: Spread, expected: float, interval: Interval | None = None) -> str:
     """Whether the sign of ``expected`` (the paper's difference) is that of ours, seed by seed; and whether the interval
-    of ours over test videos, if there is one, contains 0."""
+    of ours over test videos, if there is one for all seeds, contains 0."""
     count = len(difference.values)
     same, other = (sum(sign * value * expected > 0 for value in difference.values) for sign in (1, -1))
     if not count:
@@ -49,4 +49,4 @@ def ordering(difference: Spread, expected: float, interval: Interval | None = No
         words = f"reversed with all {count} seeds"
     else:
         words = f"open: the paper's ordering with {same} of {count} seeds"
-    return f"{words}; the interval contains 0" if interval and interval.contains_0 else words
+    return f"{words}; the interval contains 0" if interval and not interval.seeds and interval.contains_0 else words

@@ -143,7 +143,7 @@ def carrier_weights(
         if the prompt makes no difference.
 
     Raises:
-        ValueError: no graph has ``carriers`` (only SSG-World knows them).
+        DataError: no graph has ``carriers`` (only SSG-World knows them).
     """
     groups: list[np.ndarray] = []
     weights: list[np.ndarray] = []

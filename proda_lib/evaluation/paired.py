@@ -6,21 +6,19 @@ in ``results/paired.json``, by the names of the runs, and pages read it there.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Iterable, Sequence
 
 import numpy as np
 import pandas as pd
 from jaxtyping import Bool, Float, Int
 
-from proda_lib.errors import DataError
 from proda_lib.evaluation.cells import Interval, Spread, Table
 from proda_lib.evaluation.differences import differences, ordering
 from proda_lib.evaluation.grid import Recorded
 from proda_lib.evaluation.protocols import PARTITIONS
 from proda_lib.evaluation.report import Key
-from proda_lib.evaluation.tables import Rows, detached_target, table01, table03, table04, table05
-from proda_lib.files import write_json
+from proda_lib.evaluation.tables import Rows, detached_norms, detached_target, table01, table03, table04, table05
+from proda_lib.files import read_json, write_json
 from proda_lib.paths import results_root
 from proda_lib.training.runs import Run
 
@@ -47,9 +45,10 @@ PAIRS: dict[Callable[..., Rows], list[tuple[str, str]]] = {
                                              "no_prompt", "prompt_only")],
     table03: [("DPM", other) for other in ("SimplePrompt", "no_prompt", "prompt_only")],
     table04: [("VGNorm", other) for other in ("LayerNorm", "BatchNorm", "GraphNorm")],
+    detached_norms: [(f"VGNorm{target}", f"BatchNorm{target}") for target in ("", ", detached")],
     # what section 4.3 of the paper compares, and the default against every other row
     table05: [("②", "①"), ("③", "①"), ("④", "①"), *(("⑤", other) for other in "①②③④⑥")],
-    detached_target: [(row, "①") for row in ("④", "④, detached", "⑤", "⑤, detached")],
+    detached_target: [(f"{row}{target}", "①") for row in "②④⑤" for target in ("", ", detached")],
 }  # fmt: skip
 SAMPLES = 300
 
@@ -126,16 +125,16 @@ def known() -> dict[str, list[float]]:
     """What was found so far: key → difference, low, high.
 
     Raises:
-        DataError: the file is damaged.
+        DataError: the file is there, but damaged.
     """
     path = results_root() / "paired.json"
-    try:
-        found = json.loads(path.read_text())
-        return {key: [float(low) for low in values] for key, values in found.items()}
-    except FileNotFoundError:
+    if not path.exists():
         return {}
-    except (OSError, ValueError, AttributeError, TypeError) as error:
-        raise DataError(path, "file", f"{type(error).__name__}: {error}", "JSON with three numbers a key") from error
+
+    def check(content: dict) -> dict[str, list[float]]:
+        return {key: [float(x) for x in (difference, low, high)] for key, (difference, low, high) in content.items()}
+
+    return read_json(path, check, "JSON with three numbers a key")
 
 
 def measured(base: Sequence[Run], other: Sequence[Run]) -> dict[str, list[float]]:
@@ -224,4 +223,4 @@ def difference_table(
         f"{found.note} Points of mAP, seed by seed. 95 %: of {SAMPLES} bootstrap samples of the test videos, mean over "
         "the seeds, with the trained weights as they are; – where the scores of a run are not at hand."
     )
-    return Table(frame, note)
+    return Table(frame, note, words="ordering")

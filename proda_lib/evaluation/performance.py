@@ -5,15 +5,14 @@ A record is one machine: ``results/benchmarks/NAME.json``.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import pandas as pd
 
-from proda_lib.errors import DataError
 from proda_lib.evaluation.cells import Table, Text, bullets
+from proda_lib.files import read_json
 from proda_lib.paths import results_root
 
 COMMAND = "python -m benchmarks --json results/benchmarks/NAME.json"
@@ -97,15 +96,15 @@ class Record:
 
     @classmethod
     def read(cls, path: Path) -> Record:
-        """Raises :class:`DataError` if the file is not a record."""
-        try:
-            found = json.loads(path.read_text())
+        """Raises :class:`~proda_lib.errors.DataError` if the file is not a record."""
+
+        def check(found: dict) -> Record:
             rows = {row["name"]: row for row in found["rows"]}
             record = cls(path.stem, found["machine"], rows, found.get("roofline", []), found.get("curves", []))
             _ = record.title, record.goals  # names that pages need
             return record
-        except (OSError, ValueError, KeyError, TypeError) as error:
-            raise DataError(path, "record", f"{type(error).__name__}: {error}", f"what {COMMAND} writes") from error
+
+        return read_json(path, check, f"what {COMMAND} writes")
 
 
 def records() -> list[Record]:

@@ -25,6 +25,7 @@ from proda_lib.explorer.precompute import (
 from proda_lib.graph import SceneGraph
 from proda_lib.models.proda import ProDA
 from proda_lib.plotting.style import readable
+from proda_lib.specification import specification_length
 
 SHORT = {"description_width": "initial"}
 
@@ -39,7 +40,8 @@ class App(widgets.VBox):
     """
 
     def __init__(self, model: ProDA, graphs: Sequence[SceneGraph], device: str, spec_length: int, about: Sequence[str]):
-        self._model, self._device, self._spec_length, self._about = model, device, spec_length, list(about)
+        self._model, self._device, self._about = model, device, list(about)
+        self._length = specification_length(model.config.actions, spec_length)
         self._graphs = [graph.sample_frames(model.config.frames) for graph in graphs]
         names = [(f"{graph.video} ({len(graph.labels)} labels)", i) for i, graph in enumerate(graphs)]
         self.video = widgets.Dropdown(options=names, description="Video", style=SHORT)
@@ -91,14 +93,15 @@ class App(widgets.VBox):
             self._show()
 
     def _show(self) -> None:
-        fill = distractors(self._graph, self._offered, self._spec_length)
-        sap = specification(len(self._graph.vocabulary.actions), self.chosen, fill if self.fill.value else ())
+        fill = distractors(self._graph, self._offered, self._length)
+        filled = self.fill.value and len(fill) > 0
+        sap = specification(len(self._graph.vocabulary.actions), self.chosen, fill if filled else (), self._length)
         places = [place for place, box in enumerate(self.actions) if box.value]
-        number = sum(2**place for place in places) + self.fill.value * 2 ** len(self._offered)
+        number = sum(2**place for place in places) + filled * 2 ** len(self._offered)
         (answer,) = ask(self._model, self._graph, sap[None], self._device)
         entry = video_entry(self._graph, self._offered, fill, {} if answer is None else {number: answer})
-        data = {"videos": [entry], "about": self._about, **facts(self._model)}
-        choice = {"video": 0, "actions": places, "distractors": bool(self.fill.value)}
+        data = {"videos": [entry], "about": self._about, **facts(self._model, self._length)}
+        choice = {"video": 0, "actions": places, "distractors": filled}
         self.explorer = Explorer(data, choice, controls=False)
         self.view.value = self.explorer._repr_html_()
 
@@ -110,7 +113,7 @@ def explore(
 
     Args:
         graphs: whole videos; the model sees as many frames as it takes, evenly spread.
-        spec_length: K of the model's recipe, for filling up.
+        spec_length: of the model's recipe, for filling up; K is less where there are few actions.
         about: sentences on the run and the data, shown below.
 
     Raises:

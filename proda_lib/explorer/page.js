@@ -11,6 +11,7 @@ const small = (x) => x.toPrecision(2);
 const choiceNumber = () =>
   [...state.chosen].reduce((sum, place) => sum + 2 ** place, 0) + (state.distractors ? 2 ** video().actions.length : 0);
 const answer = () => video().answers[choiceNumber()];
+const added = () => video().distractors.slice(0, Math.max(0, data.K - state.chosen.size)); // what fills up to K
 
 function unpack(packed) { // one byte a number: 0..254 stand for 0..1, 255 for absent
   const bytes = atob(packed.replace(/-/g, "+").replace(/_/g, "/"));
@@ -97,18 +98,18 @@ function showAnswer(a) {
     row.cells[2].replaceChildren(a && !last ? bar(a.a_t[place], "fused", `a_t-${place}`) : "");
   });
   $("distractors").checked = state.distractors;
-  const names = video().distractors.slice(0, Math.max(0, video().distractors.length - state.chosen.size));
-  $("distractors-count").textContent = `${names.length} more, ${video().distractors.length} in all, as in training`;
+  const names = added(), all = names.length + state.chosen.size;
+  $("distractors-count").textContent = `${names.length} more, ${all} in all${all === data.K ? ", as in training" : `; in training up to ${data.K}`}`;
   $("distractors-names").textContent = names.join(", ");
 }
 
 function showWords(a) {
   const asked = [...state.chosen].sort((x, y) => x - y), name = (place) => video().actions[place];
-  const more = state.distractors ? Math.max(0, video().distractors.length - asked.length) : 0;
+  const more = state.distractors ? added().length : 0;
   const words = [];
   if (!a) words.push("Nothing is asked for. Choose an action, or fill up with absent ones.");
   else {
-    words.push(`Asked for: ${listed([...asked.map(name), ...(more ? [`${more} absent actions`] : [])])}.`);
+    words.push(`Asked for: ${listed([...asked.map(name), ...(more ? [`${more} absent action${more === 1 ? "" : "s"}`] : [])])}.`);
     const says = (wanted, text) => {
       const found = asked.filter((place) => (a.a_s[place] >= 0.5) === wanted);
       const told = (place) => `${name(place)} (${two(a.a_s[place])}, ${(video().present[place] === wanted) ? "right" : "wrong"})`;

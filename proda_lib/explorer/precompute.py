@@ -1,7 +1,8 @@
 """What the explorer shows, as plain data: a few videos, and the model's answer to every specification on offer.
 
 A reader is offered n actions of a video, some present and some absent, and asks for any of them: 2ⁿ choices. Each can
-be asked in two ways: the chosen actions alone, or filled up with absent ones (distractors) to length K, as in training.
+be asked in two ways: the chosen actions alone, or filled up with absent ones (distractors) to length K, as in training,
+or as far as the absent ones go that are not on offer.
 Choice i of n has bit j set if the j-th offered action is in it; the filled-up ones come after, at 2ⁿ + i. Nothing is
 asked for by choice 0 alone, so that it has no answer.
 """
@@ -39,26 +40,30 @@ def offered_actions(graph: SceneGraph, count: int = OFFERED) -> Int[np.ndarray, 
     return np.concatenate([labels, np.sort(absent[: count - len(labels)])]).astype(np.int64)
 
 
-def distractors(graph: SceneGraph, offered: Sequence[int], wanted: int = 16) -> Int[np.ndarray, "K"]:
-    """Random absent actions that are not on offer: as many as a specification of training is long, or all there are."""
+def distractors(graph: SceneGraph, offered: Sequence[int], length: int) -> Int[np.ndarray, "F"]:
+    """Random absent actions that are not on offer: ``length`` (K), or all there are where they are fewer."""
     left = np.setdiff1d(_absent(graph), offered)
-    length = specification_length(len(graph.vocabulary.actions), wanted)
     return video_rng(0, 1, graph.video).permutation(left)[:length].astype(np.int64)
 
 
-def specification(actions: int, chosen: Sequence[int], fill: Sequence[int] = ()) -> Bool[np.ndarray, "C"]:
-    """The SAP of a choice: the chosen actions, and ``fill`` from its start until there are as many as it has."""
+def specification(
+    actions: int, chosen: Sequence[int], fill: Sequence[int] = (), length: int = 0
+) -> Bool[np.ndarray, "C"]:
+    """The SAP of a choice: the chosen actions, and ``fill`` from its start until there are ``length`` (K) in all."""
     sap = np.zeros(actions, dtype=bool)
     sap[np.asarray(chosen, dtype=np.int64)] = True
-    sap[np.asarray(fill[: max(0, len(fill) - len(chosen))], dtype=np.int64)] = True
+    sap[np.asarray(fill[: max(0, length - len(chosen))], dtype=np.int64)] = True
     return sap
 
 
-def choices(actions: int, offered: Int[np.ndarray, "n"], fill: Int[np.ndarray, "K"]) -> Bool[np.ndarray, "S C"]:
+def choices(
+    actions: int, offered: Int[np.ndarray, "n"], fill: Int[np.ndarray, "F"], length: int
+) -> Bool[np.ndarray, "S C"]:
     """The SAPs of all choices, S = 2 · 2ⁿ (2ⁿ without ``fill``), in the order that this module's docstring gives."""
     subsets = [offered[(number >> np.arange(len(offered))) & 1 == 1] for number in range(2 ** len(offered))]
     alone = [specification(actions, chosen) for chosen in subsets]
-    return np.array(alone + ([specification(actions, chosen, fill) for chosen in subsets] if len(fill) else []))
+    filled = [specification(actions, chosen, fill, length) for chosen in subsets] if len(fill) else []
+    return np.array(alone + filled)
 
 
 def ask(model: ProDA, graph: SceneGraph, saps: Bool[np.ndarray, "S C"], device: str = "cpu") -> list[Answer | None]:
@@ -72,7 +77,7 @@ def ask(model: ProDA, graph: SceneGraph, saps: Bool[np.ndarray, "S C"], device: 
 
 
 def video_entry(
-    graph: SceneGraph, offered: Int[np.ndarray, "n"], fill: Int[np.ndarray, "K"], answers: dict[int, Answer],
+    graph: SceneGraph, offered: Int[np.ndarray, "n"], fill: Int[np.ndarray, "F"], answers: dict[int, Answer],
     layer: int = -1,
 ) -> dict:  # fmt: skip
     """One video as JSON can hold it.
@@ -129,7 +134,7 @@ def precompute(
 
     Args:
         graphs: whole videos; the model sees ``frames`` of each, evenly spread (by default as many as it takes).
-        offered: n, actions to choose from. ``spec_length``: K of the recipe.
+        offered: n, actions to choose from. ``spec_length``: of the recipe; K is less where there are few actions.
         layer: of the VGPNN, whose w is shown, from 0, or from the end if negative.
         about: sentences on the run and the data, shown on the page.
 
@@ -140,20 +145,20 @@ def precompute(
         raise RecipeError(f"explorer: offered actions: found {offered}, expected 2..8")
     if not -model.config.layers <= layer < model.config.layers:
         raise RecipeError(f"explorer: layer: found {layer}, expected one of the VGPNN's {model.config.layers}")
-    videos = []
+    videos, length = [], specification_length(model.config.actions, spec_length)
     for graph in graphs:
         graph = graph.sample_frames(frames or model.config.frames)
         actions = offered_actions(graph, offered)
-        fill = distractors(graph, actions, spec_length)
-        answers = ask(model, graph, choices(len(graph.vocabulary.actions), actions, fill), device)
+        fill = distractors(graph, actions, length)
+        answers = ask(model, graph, choices(len(graph.vocabulary.actions), actions, fill, length), device)
         given = {number: answer for number, answer in enumerate(answers) if answer is not None}
         videos.append(video_entry(graph, actions, fill, given, layer))
-    return {"videos": videos, "about": list(about), **facts(model, layer)}
+    return {"videos": videos, "about": list(about), **facts(model, length, layer)}
 
 
-def facts(model: ProDA, layer: int = -1) -> dict:
-    """What the page says of the model: which layer's w is shown, of how many."""
-    return {"layer": layer % model.config.layers + 1, "layers": model.config.layers}
+def facts(model: ProDA, length: int, layer: int = -1) -> dict:
+    """What the page says of the model: K, to which it fills up (``length``); which layer's w is shown, of how many."""
+    return {"K": length, "layer": layer % model.config.layers + 1, "layers": model.config.layers}
 
 
 def pack(values: Float[np.ndarray, "..."]) -> str:

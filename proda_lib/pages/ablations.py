@@ -13,7 +13,7 @@ from proda_lib.evaluation.differences import compare, differences
 from proda_lib.evaluation.grid import Recorded, cell
 from proda_lib.evaluation.layouts import RULES
 from proda_lib.evaluation.papers import paper_table
-from proda_lib.evaluation.report import Key
+from proda_lib.evaluation.report import Key, spread
 from proda_lib.evaluation.tables import Rows
 
 #: Column → key. a_t and a_u are the paper's protocol over both kinds of specification. The encoder alone and
@@ -27,9 +27,15 @@ ANSWERS: dict[str, Key] = {
 }
 #: Lines of the controls → row of the table, and what stands for the columns that they have.
 CONTROLS: dict[str, tuple[str, dict[str, Key]]] = {
-    "prompt only, rule": ("prompt_only", {"a_t": "rule/both/a_t", "a_u": "rule/both/a_u"}),
-    "prompt only, trained": ("prompt_only", {"a_t": "trained/both/a_t", "a_u": "trained/both/a_u"}),
-    "no_prompt": ("no_prompt", {"a_m": "a_t/map"}),
+    "prompt only, rule": (
+        "prompt_only",
+        {"a_t": "rule/both/a_t", "a_t, stage 1": "rule/both/a_t", "a_u": "rule/both/a_u"},
+    ),
+    "prompt only, trained": (
+        "prompt_only",
+        {"a_t": "trained/both/a_t", "a_t, stage 1": "trained/both/a_t", "a_u": "trained/both/a_u"},
+    ),
+    "no_prompt": ("no_prompt", {"a_m": "a_t/map", "a_s by partition": "a_t/map"}),
 }
 #: Paper's tables 12 and 13 name the stages.
 STAGES = {"post-train": "a_t", "pre-train": "a_t, stage 1"}
@@ -113,6 +119,16 @@ def ablation_differences(found: Recorded, table: Callable[..., Rows], tables: Se
     stage_1 = {before: ANSWERS[before]} if before in paper else {}
     keys = {"a_t": paired.KEYS["a_t"], **stage_1, **paired.KEYS}
     return paired.difference_table(found, paired.PAIRS[table], paper, keys)
+
+
+def seed_findings(found: Recorded, row: str) -> Text:
+    """The answers of each seed of a row, one by one."""
+    return bullets(
+        f"{row}, seed {run.recipe.seed}: "
+        + ", ".join(f"{label} {spread([run], ANSWERS[label])}" for label in ("a_t", "a_m", "a_s by partition"))
+        + "."
+        for run in found.runs.get(row, ())
+    )
 
 
 def ablation_findings(found: Recorded, base: str, variants: Sequence[str]) -> Text:

@@ -46,6 +46,13 @@ def shift_table(found: Recorded) -> Table:
     return Table(pd.DataFrame(cells, index=index), f"{found.note} {RULES}")
 
 
+def over_splits(found: Recorded, key: Key, control: str, other: Key) -> Spread:
+    """ProDA − a control, one value a scenario (of the means over seeds)."""
+    pairs = [(cell(found, f"ProDA, {scenario}", key), cell(found, f"{control}, {scenario}", other))
+             for scenario in SCENARIOS]  # fmt: skip
+    return Spread(tuple(a.mean - b.mean for a, b in pairs if a.values and b.values), signed=True)
+
+
 def shift_findings(found: Recorded) -> Text:
     """ProDA against its controls over the splits, and what the shift costs: scenario 1 with actions tied to scenes,
     against the same scenes without the tie."""
@@ -55,9 +62,7 @@ def shift_findings(found: Recorded) -> Text:
         ("a_m, no test labels", "a_m/map", ("no_prompt", "no_prompt"), "a_t/map"),
         ("a_s by partition, no test labels", "label_free/partition/a_s/map", ("no_prompt", "no_prompt"), "a_t/map"),
     ):
-        pairs = [(cell(found, f"ProDA, {scenario}", key), cell(found, f"{control[0]}, {scenario}", other))
-                 for scenario in SCENARIOS]  # fmt: skip
-        away = Spread(tuple(a.mean - b.mean for a, b in pairs if a.values and b.values), signed=True)
+        away = over_splits(found, key, control[0], other)
         if away.values:
             below = sum(value < 0 for value in away.values)
             sentences.append(f"{label}: ProDA − {control[1]} = {away} points over the splits; below it in {below} of "

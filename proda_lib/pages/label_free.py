@@ -12,6 +12,9 @@ from proda_lib.evaluation.layouts import LABEL_FREE, RULES
 
 FREE, ASKED = "no test label in the question", "question built from the test labels"
 SINGLES, OWN = "ProDA, absent singles", "ProDA, own questions"
+READ, WIDE = "ProDA, target only read", "ProDA, margins 1"  # where the reconstruction is at work
+#: ProDA's answers that need no test label: the main protocol, and the one without a question.
+ANSWERS = {"a_s by partition": "label_free/partition/a_s/map", "a_m": "a_m/map"}
 CONTROLS = {"no_prompt": "no_prompt", "encoder_only": "the video encoder alone"}
 #: Line → (row, key).
 LINES: dict[tuple[str, str], tuple[str, str]] = {
@@ -49,6 +52,10 @@ ATTEMPTS: dict[str, tuple[str, str]] = {
     "a_s, partition, trained on its own questions too": (OWN, "label_free/partition/a_s/map"),
     "a_s, scan, trained on its own questions too": (OWN, "label_free/scan/a_s/map"),
     "a_s of scan averaged with a_m, trained on its own questions too": (OWN, "label_free/scan_with_a_m/a_s/map"),
+    "a_s, partition, the reconstruction only reads its target": (READ, "label_free/partition/a_s/map"),
+    "a_m, the reconstruction only reads its target": (READ, "a_m/map"),
+    "a_s, partition, margins of 1": (WIDE, "label_free/partition/a_s/map"),
+    "a_m, margins of 1": (WIDE, "a_m/map"),
 }
 
 
@@ -60,13 +67,14 @@ def label_free_table(found: Recorded) -> Table:
 
 
 def attempts_table(found: Recorded) -> Table:
-    """Each attempt: its mAP, and its distance from the two controls seed by seed."""
+    """Each attempt of which the data set has a row: its mAP, and its distance from the two controls seed by seed."""
+    tried = {label: (row, key) for label, (row, key) in ATTEMPTS.items() if row in found.runs}
     frame = pd.DataFrame(
         {
-            "mAP": [cell(found, row, key) for row, key in ATTEMPTS.values()],
-            **{f"− {name}": [_away(found, label, row) for label in ATTEMPTS] for row, name in CONTROLS.items()},
+            "mAP": [cell(found, row, key) for row, key in tried.values()],
+            **{f"− {name}": [_away(found, label, row) for label in tried] for row, name in CONTROLS.items()},
         },
-        index=pd.Index(list(ATTEMPTS), name="attempt"),
+        index=pd.Index(list(tried), name="attempt"),
     )
     return Table(frame, f"{found.note} {RULES}")
 
@@ -78,8 +86,9 @@ def label_free_differences(found: Recorded) -> Table:
 
 
 def label_free_findings(found: Recorded) -> Text:
-    """The main protocol against the two controls, and which of the other attempts are above no_prompt."""
+    """The main protocol and a_m against the two controls, and which of the other attempts are above no_prompt."""
     main, *others = ATTEMPTS
+    stands = [_stands(found, label, key) for label, key in ANSWERS.items()]
     sentences = [compare("ProDA", name, main, away)
                  for row, name in CONTROLS.items() if (away := _away(found, main, row)).values]  # fmt: skip
     run = {label: away for label in others if (away := _away(found, label, "no_prompt")).values}
@@ -91,15 +100,29 @@ def label_free_findings(found: Recorded) -> Text:
         sentences.append(
             f"Of the {len(run)} other attempts that were run, {len(above)} are above no_prompt {seeds}{which}."
         )
-    return bullets(sentences or ["Nothing was run yet."])
+    return bullets([*filter(None, stands), *sentences] or ["Nothing was run yet."])
+
+
+def _stands(found: Recorded, label: str, key: str) -> str:
+    """A sentence on where an answer that needs no test label stands; empty without runs.
+
+    Above or below: with every seed, and the interval over test videos, if there is one for all seeds, leaves 0 out.
+    """
+    words, have = [], paired.known()
+    for control, name in CONTROLS.items():
+        away = differences(found.runs.get("ProDA", []), found.runs.get(control, []), key, "a_t/map").values
+        if away:
+            range_ = paired.interval(have, found, "ProDA", control, label)
+            open_ = min(away) <= 0 <= max(away) or (range_ and not range_.seeds and range_.contains_0)
+            words.append(f"{'not told apart from' if open_ else 'above' if away[0] > 0 else 'below'} {name}")
+    return f"When nobody tells the model the answer, {label} is {' and '.join(words)}." if words else ""
 
 
 def disentangling_findings(found: Recorded) -> Text:
     """Rows ⑤ and ① of table 5: what the two losses that disentangle do to the answers that need no test label."""
     rows = found.runs["⑤"], found.runs["①"]
-    answers = {"a_s by partition": "label_free/partition/a_s/map", "a_m": "a_m/map"}
     return bullets(compare("⑤ both losses", "① neither", f"{label}, no test labels", differences(*rows, key))
-                   for label, key in answers.items())  # fmt: skip
+                   for label, key in ANSWERS.items())  # fmt: skip
 
 
 def _away(found: Recorded, attempt: str, control: str) -> Spread:

@@ -104,12 +104,18 @@ def margins(found: RunRows) -> pd.DataFrame:
 
 
 def margins_table(found: RunRows) -> Table:
-    """:func:`margins` as a table."""
+    """:func:`margins` as a table, of the runs that have all controls."""
+    found = {"DPM": scored(found["DPM"])}
     note = (
         "Hit rate in percent, mean over the three t. Any question: s averaged over the questions about the same video. "
         "Any video: s averaged over all questions about all videos, so the same frames are found in each."
     )
     return Table(margins(found).rename_axis("table, θ"), f"{setting(found)} {note}")
+
+
+def scored(runs: Sequence[Run]) -> list[Run]:
+    """The runs that were scored with the controls that keep less of s."""
+    return [run for run in runs if "variation" in run.metrics.get("localization", {}).get("distractor", {})]
 
 
 def point_table(found: RunRows) -> Table:
@@ -123,7 +129,9 @@ def point_table(found: RunRows) -> Table:
     frame = pd.DataFrame({"mAP": list(kept.values())}, index=pd.Index(kept, name="score at a point"))
     folds = " of a fold, mean of the folds" if len(found["DPM"][0].record["videos"]) > 1 else ""
     note = f"mAP in percent over all points of all test videos{folds}, all classes"
-    return Table(frame, f"{setting(found)} {note}; classes without positives are skipped (empty = skip).")
+    counts = {len(cell.values) for line, cell in kept.items() if line in POINTS}
+    fewer = f" Some lines are of {min(counts)} of {max(counts)} seeds." if len(counts) > 1 else ""
+    return Table(frame, f"{setting(found)} {note}; classes without positives are skipped (empty = skip).{fewer}")
 
 
 def findings(found: RunRows) -> Text:
@@ -132,15 +140,17 @@ def findings(found: RunRows) -> Text:
     sentences = [*(sentence for kind in KINDS for sentence in hit_findings(runs, kind)), *variation_findings(runs)]
     for protocol in ("partition", "scan"):
         place = f"localization/map/{protocol}"
-        away = differences(runs, runs, f"{place}/s", f"{place}/without_s")
-        if away.values:
-            sentences.append(compare("with frame scores", "a_s alone", f"25 points, {protocol}", away))
+        for other, key in (("a_s alone", "without_s"), ("with those of any video", "any_video")):
+            away = differences(runs, runs, f"{place}/s", f"{place}/{key}")
+            if away.values:
+                sentences.append(compare("with frame scores", other, f"25 points, {protocol}", away))
     return bullets(sentences or [left_out(runs)])
 
 
 def variation_findings(runs: Sequence[Run]) -> list[str]:
     """What s varies with, and what hits remain without the question, and without the video."""
-    sentences = []
+    sentences, all_of_them, runs = [], len(runs), scored(runs)
+    some = f" ({len(runs)} of {all_of_them} seeds)" if len(runs) < all_of_them else ""
     for kind, (_, title) in KINDS.items():
         place = f"localization/{kind}"
         shares = {name: spread(runs, f"{place}/variation/{name}") for name in ("place", "video", "question")}
@@ -148,9 +158,9 @@ def variation_findings(runs: Sequence[Run]) -> list[str]:
             continue
         hits = {name: spread(runs, f"{place}/{key}/mean/mean") for name, key in {"its own": "hit", **LESS}.items()}
         sentences.append(
-            f"{title}: how s varies over the frames is to {shares['place']} % a matter of the frame's place in its "
-            f"video, to {shares['video']} % of the video, to {shares['question']} % of the question. Hits, mean over θ "
-            "and t: " + ", ".join(f"{name} {hit}" for name, hit in hits.items()) + "."
+            f"{title}{some}: how s varies over the frames is to {shares['place']} % a matter of the frame's place in "
+            f"its video, to {shares['video']} % of the video, to {shares['question']} % of the question. Hits, mean "
+            "over θ and t: " + ", ".join(f"{name} {hit}" for name, hit in hits.items()) + "."
         )
     return sentences
 

@@ -103,6 +103,16 @@ def findings(proda: Sequence[dict], encoder: Sequence[dict]) -> Text:
     return bullets(sentences)
 
 
+def layer_findings(runs: Sequence[Run]) -> Text:
+    """How well w finds the edges in each layer of a deeper parser, from the records of its runs."""
+    summaries = [run.metrics["parsing"] for run in runs if "parsing" in run.metrics]
+    if not summaries:
+        return Text("A parser of several layers was not run yet.")
+    found = {title: _spread(summaries, f"edges/{name}") for name, title in _measures(summaries).items()}
+    listed = ", ".join(f"{title} {value}" for title, value in found.items() if title.startswith("w, "))
+    return Text(f"Edges, base rate {_spread(summaries, 'edges/base_rate')}: {listed}.")
+
+
 def parsed_video(
     model: ProDA, graph: SceneGraph, device: str = "cpu", images: Sequence[np.ndarray] | None = None
 ) -> Figure:

@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
-import json
 import math
+from statistics import fmean
 
 import pandas as pd
 from matplotlib.figure import Figure
 
-from proda_lib.errors import DataError
 from proda_lib.evaluation.cells import Spread, Table
 from proda_lib.evaluation.grid import Recorded
 from proda_lib.evaluation.report import DATASETS
 from proda_lib.evaluation.tables import by_page
+from proda_lib.files import read_json
 from proda_lib.paths import results_root
 from proda_lib.plotting import style
+from proda_lib.plotting.training import by_fold, kept
 from proda_lib.training import runs
 from proda_lib.training.recipe import Recipe
 
@@ -33,10 +34,7 @@ def tries() -> list[dict]:
         DataError: the file is missing or damaged.
     """
     path = results_root() / "profiles.json"
-    try:
-        return json.loads(path.read_text())["tries"]
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise DataError(path, "file", f"{type(error).__name__}: {error}", "JSON with the list of tries") from error
+    return read_json(path, lambda content: [{**entry} for entry in content["tries"]], "JSON with the list of tries")
 
 
 def tried_table() -> Table:
@@ -130,30 +128,26 @@ def cost_by_kind() -> Table:
 
 
 def validation_table(found: Recorded, row: str) -> Table:
-    """The default recipe's best epoch on held-out training videos, over seeds."""
+    """The default recipe's best epoch on held-out training videos (of several folds: mean of theirs), over seeds."""
     lines = {}
     for stage, names in (("pretrain", ("a_s", "a_u", "a_t")), ("posttrain", ("a_t", "a_m"))):
         for name in names:
-            values = []
-            for run in found.runs.get(row, []):
-                epochs = [c for c in run.curves if c["stage"] == stage]
-                values.append(max(epochs, key=lambda c: c["score"])[f"val_{name}"])
+            best = [kept(run.curves, stage) for run in found.runs.get(row, [])]
+            values = [fmean(epoch[f"val_{name}"] for epoch in folds) for folds in best]
             lines[f"{name}, after {stage}"] = Spread(tuple(values), blank="not run")
     frame = pd.DataFrame({"validation mAP": list(lines.values())}, index=pd.Index(list(lines), name="answer"))
     return Table(frame, f"{found.note} Paper's protocol on 10 % of the training videos, held out.")
 
 
 def learning_curves(found: Recorded, row: str) -> Figure:
-    """Losses of both stages against the epoch, a line a seed."""
+    """Losses of both stages against the epoch, a line a seed and fold."""
     figure, axes = style.subplots(1, 2, height=2.8)
     for ax, stage, names in zip(axes, ("pretrain", "posttrain"), (("a_s", "a_u", "a_t"), ("a_t", "a_m")), strict=True):
         for name, colour in zip(names, style.COLOURS, strict=False):
-            for i, run in enumerate(found.runs.get(row, [])):
-                traces = [c["trace"] for c in run.curves if c["stage"] == stage]
-                x = [e for t in traces for e in t["epoch"]]
-                ax.plot(
-                    x, [v for t in traces for v in t[name]], color=colour, linewidth=1, label=name if not i else None
-                )
+            lines = [epochs for run in found.runs.get(row, []) for epochs in by_fold(run.curves, stage)]
+            for i, epochs in enumerate(lines):
+                x, y = ([value for c in epochs for value in c["trace"][key]] for key in ("epoch", name))
+                ax.plot(x, y, color=colour, linewidth=1, label=name if not i else None)
         ax.set(title={"pretrain": "stage 1", "posttrain": "stage 2"}[stage], xlabel="epoch", ylabel="loss")
         ax.grid(axis="y")
         if ax.get_legend_handles_labels()[0]:

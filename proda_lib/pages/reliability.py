@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
 import pandas as pd
 from matplotlib.figure import Figure
 
-from proda_lib.errors import DataError
 from proda_lib.evaluation.cells import Table, Text, bullets
+from proda_lib.files import read_json
 from proda_lib.paths import results_root
 from proda_lib.plotting import style
 
@@ -30,17 +29,15 @@ def recorded() -> dict:
     Raises:
         DataError: it is missing or damaged.
     """
-    path = record_path()
-    try:
-        record = json.loads(path.read_text(encoding="utf-8"))
+
+    def check(record: dict) -> dict:
         for name in ("seed", "hostile", "damaged", "killed", "full disk", "rivals", "commit", "seconds"):
             record[name]
         for counts in record["damaged"].values():
             sum(counts[outcome] for outcome in OUTCOMES)
         return record
-    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
-        expected = "a record written by workflow/reliability.py"
-        raise DataError(path, "record", f"{type(error).__name__}: {error}", expected) from error
+
+    return read_json(record_path(), check, "a record written by workflow/reliability.py")
 
 
 def hostile_table(record: dict) -> Table:

@@ -15,6 +15,7 @@ from proda_lib.evaluation.grid import Recorded, cell
 from proda_lib.evaluation.layouts import RULES
 from proda_lib.evaluation.papers import paper_table
 from proda_lib.evaluation.report import Key
+from proda_lib.pages import domain_shift
 
 #: Data sets that were trained on, as the book calls them.
 DATA = {"world": "SSG-World", "cad120": "CAD-120"}
@@ -23,9 +24,7 @@ NAMES = {"①": "① no further loss", "②": "② no margins", "③": "③ dis"
          "⑥": "⑥ encoder alone"}  # fmt: skip
 #: Signs of a verdict.
 HOLDS, REVERSED, OPEN, SAME, UNKNOWN = "✓", "✗", "≈", "=", "?"
-#: Pairs that are compared in a_m too: what the paper says of it.
-OF_A_M = {("DPM", "SimplePrompt"), ("⑤", "②"), ("⑤", "⑥")}
-_FRAMES = "localization/distractor/hit"
+_FRAMES = "localization/distractor"
 #: Training videos of the larger runs on SSG-World's own page.
 MANY = tables.world_controls("reference")["ProDA"][0].train_videos
 
@@ -69,7 +68,11 @@ AGAINST: list[tuple[str, str, Callable[..., tables.Rows], tuple[str, Key], tuple
     ("results/table05", "a_u − trained prompt-only", tables.table05,
      ("⑤", "paper/both/a_u"), ("prompt_only", "trained/both/a_u")),
     ("results/table08", "frames found − every frame marked", tables.table03,
-     ("DPM", f"{_FRAMES}/mean/mean"), ("DPM", f"{_FRAMES}/every_frame/mean")),
+     ("DPM", f"{_FRAMES}/hit/mean/mean"), ("DPM", f"{_FRAMES}/hit/every_frame/mean")),
+    ("results/table08", "frames found − found by any other question about the video", tables.table03,
+     ("DPM", f"{_FRAMES}/hit/mean/mean"), ("DPM", f"{_FRAMES}/any_question/mean/mean")),
+    ("figures/parsing", "average precision of edges: w − attention of the encoder alone", tables.table01,
+     ("ProDA", "parsing/edges/w_1"), ("encoder_only", "parsing/edges/attention")),
 ]  # fmt: skip
 #: The main numbers: (panel, line) → (row of table 1, key).
 HEADLINE: dict[tuple[str, str], tuple[str, Key]] = {
@@ -109,15 +112,14 @@ class Claim:
 
 
 def find_claims(seeds: Sequence[int]) -> list[Claim]:
-    """What the paper's tables 3 to 5 say of one row against another, and whether it is so here, the clearest first."""
+    """What the paper's tables 3 to 5 say of one row against another (every pair that their pages compare, in a_t and
+    a_m), and whether it is so here, the clearest first."""
     have = paired.known()
     claims: list[Claim] = []
     for table, name in ((tables.table03, "table03"), (tables.table04, "table04"), (tables.table05, "table05")):
         found, paper = [grid.recorded(table, "reference", seeds, dataset) for dataset in DATA], paper_table(name)
         for (this, that), (measure, key) in itertools.product(paired.PAIRS[table], paired.KEYS.items()):
-            if not {(this, measure), (that, measure)} <= set(paper) or (
-                measure == "a_m" and (this, that) not in OF_A_M
-            ):
+            if not {(this, measure), (that, measure)} <= set(paper):
                 continue
             expected = paper[this, measure].mean - paper[that, measure].mean
             ours = [differences(f.runs[this], f.runs[that], key) for f in found]
@@ -129,17 +131,16 @@ def find_claims(seeds: Sequence[int]) -> list[Claim]:
 
 
 def short(claims: Sequence[Claim]) -> Text:
-    """Which claims hold and which are reversed, in a few lines."""
-
-    def listed(which: Sequence[Claim], what: str) -> str:
-        return f"{len(which)} {what}" + (f" ({'; '.join(claim.words for claim in which)})" if which else "")
-
-    both = [claim for claim in claims if set(claim.verdicts) == {HOLDS}]
-    sentences = [f"Of {len(claims)} claims, {listed(both, 'hold on ' + ' and '.join(DATA.values()))}."]
+    """How many claims hold and how many are reversed; by name those that are so on every data set."""
+    sentences = []
+    for sign, what in ((HOLDS, "hold"), (REVERSED, "are reversed")):
+        both = [claim.words for claim in claims if set(claim.verdicts) == {sign}]
+        names = f" ({'; '.join(both)})" if both else ""
+        sentences.append(f"Of {len(claims)} claims, {len(both)} {what} on {' and '.join(DATA.values())}{names}.")
     for place, name in enumerate(DATA.values()):
-        held, turned = ([c for c in claims if c.verdicts[place] == sign] for sign in (HOLDS, REVERSED))
-        rest = len(claims) - len(held) - len(turned)
-        sentences.append(f"{name}: {listed(held, 'hold')}, {listed(turned, 'are reversed')}, {rest} cannot be told.")
+        held, turned = (sum(c.verdicts[place] == sign for c in claims) for sign in (HOLDS, REVERSED))
+        rest = len(claims) - held - turned
+        sentences.append(f"{name}: {held} hold, {turned} are reversed, {rest} cannot be told.")
     return bullets(sentences)
 
 
@@ -175,9 +176,14 @@ def controls(seeds: Sequence[int]) -> Table:
             for table in {line[2] for line in AGAINST}}  # fmt: skip
     lines = [*_prompt_only(read[tables.table03])]
     for page, question, table, (this, key), (that, other) in AGAINST:
-        cells = [Spread(differences(f.runs[this], f.runs[that], key, other).values, blank="not run", signed=True)
+        cells = [Spread(differences(f.runs[this], f.runs[that], key, other).values,
+                        blank="–" if f.runs[this] and f.runs[that] else "not run", signed=True)
                  if f.runs else Spread() for f in read[table]]  # fmt: skip
         lines.append([_link(page, question), *map(str, cells), "–"])
+    shift = grid.recorded(lambda profile, seeds, dataset: tables.domain_shift(profile, seeds), "reference", seeds[:1])
+    away = domain_shift.over_splits(shift, "paper/both/a_t", "prompt_only", "trained/both/a_t")
+    shifted = "a_t − trained prompt-only, in other scenes, one seed of each of five splits"
+    lines.append([_link("results/table10", shifted), str(away), "–", "–"])
     columns = ["question", *DATA.values(), "Charades"]
     frame = pd.DataFrame(lines, columns=columns).set_index(columns[0])
     note = (

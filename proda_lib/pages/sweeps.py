@@ -14,29 +14,32 @@ from proda_lib.training.runs import Run
 
 #: How the rows of the sweep of both margins begin, those of the sweep of K, those of stage 2, and those of a control.
 MARGINS, LENGTH, STAGE_2, PROMPT_ONLY = "margins", "length of a specification", "epochs of stage 2", "prompt_only, "
-#: The control without a prompt, of the default's input.
-NO_PROMPT = "no_prompt, replaced relations: 0.0"
+NO_PROMPT = "no_prompt, "
 
 
 def sweep_table(found: Recorded) -> Table:
-    """A line a value; the first value of each sweep is the default's. A control is there where it changes: without a
-    prompt with the input, prompt-only with the questions."""
+    """A line a value, the first of each sweep is the default's; beside it both controls (:func:`_control`)."""
     controls: dict[tuple[str, str], tuple[str, Key]] = {
-        ("control", "no_prompt"): ("no_prompt", "a_t/map"),
-        ("control", "prompt-only, a_t"): ("prompt_only", "trained/both/a_t"),
+        ("control", "no_prompt"): (NO_PROMPT, "a_t/map"),
+        ("control", "prompt-only, a_t"): (PROMPT_ONLY, "trained/both/a_t"),
     }
     lines, index = [], []
     for row in found.runs:
-        if row.startswith(("no_prompt, ", PROMPT_ONLY)):
+        if row.startswith((NO_PROMPT, PROMPT_ONLY)):
             continue
-        beside = [cell(found, f"{model}, {row}", key) if f"{model}, {row}" in found.runs else Spread()
-                  for model, key in controls.values()]  # fmt: skip
+        beside = [cell(found, _control(found, model, row), key) for model, key in controls.values()]
         lines.append([*(cell(found, row, key) for key in ANSWERS.values()), *beside])
         index.append(tuple(row.split(": ")))
     columns = pd.MultiIndex.from_tuples([*(("ProDA", label) for label in ANSWERS), *controls])
     frame = pd.DataFrame(lines, columns=columns, index=pd.MultiIndex.from_tuples(index))
     asked = "a_t and a_u: the paper's protocol, both kinds of specification, no-action counts in a_u."
     return Table(frame, f"{found.note} {RULES} {asked}")
+
+
+def _control(found: Recorded, model: str, row: str) -> str:
+    """The row of a control: its own where the setting changes it (without a prompt the input and the epochs,
+    prompt-only the questions), else the default's, which stands first."""
+    return model + row if model + row in found.runs else next((r for r in found.runs if r.startswith(model)), "")
 
 
 def _values(found: Recorded, sweep: str) -> dict[str, list[Run]]:
@@ -60,13 +63,20 @@ def length_findings(found: Recorded) -> Text:
 
 
 def stage_2_findings(found: Recorded) -> Text:
-    """a_t and a_m after a longer stage 2, which alone trains a_m, and how far a_m is from no_prompt then."""
+    """a_t and a_m after a longer stage 2, which alone trains a_m, and how far they are from their controls."""
     sentences = []
     for epochs, runs in _values(found, STAGE_2).items():
-        a_t, a_m = (spread(runs, ANSWERS[answer]) for answer in ("a_t", "a_m"))
-        away = differences(runs, found.runs.get(NO_PROMPT, ()), ANSWERS["a_m"], "a_t/map")
-        beside = f" ({Spread(away.values, signed=True)} from no_prompt)" if away.values else ""
-        sentences.append(f"{epochs} epochs of stage 2: a_t {a_t}, a_m {a_m}{beside}.")
+        sentence = f"{epochs} epochs of stage 2: "
+        for answer, control, key, name in (
+            ("a_t", PROMPT_ONLY, "trained/both/a_t", "the trained prompt-only control"),
+            ("a_m", NO_PROMPT, "a_t/map", "no_prompt of as many epochs"),
+        ):
+            beside = found.runs.get(_control(found, control, f"{STAGE_2}: {epochs}"), ())
+            away = Spread(differences(runs, beside, ANSWERS[answer], key).values, signed=True)
+            sentence += (
+                f"{answer} {spread(runs, ANSWERS[answer])}" + f" ({away} from {name})" * bool(away.values) + ", "
+            )
+        sentences.append(sentence.removesuffix(", ") + ".")
     return bullets(sentences or ["Nothing was run yet."])
 
 

@@ -50,9 +50,23 @@ def margin_schedule(schedules: dict[str, Callable[[float], float]], epochs: int)
     return figure
 
 
+def by_fold(curves: Sequence[dict], stage: str) -> list[list[dict]]:
+    """The epochs of a stage, a list a fold."""
+    folds: dict[int, list[dict]] = {}
+    for row in curves:
+        if row["stage"] == stage:
+            folds.setdefault(row.get("fold", 0), []).append(row)
+    return list(folds.values())
+
+
+def kept(curves: Sequence[dict], stage: str) -> list[dict]:
+    """The epoch that each fold kept, its best: training takes the first of equal ones."""
+    return [max(epochs, key=lambda row: row["score"]) for epochs in by_fold(curves, stage)]
+
+
 def loss_terms(curves: Sequence[dict]) -> Figure:
-    """Each loss term over stage 1, classification left and disentanglement right."""
-    epochs, terms = _traces(curves, "pretrain")
+    """Each loss term over stage 1 of the first fold, classification left and disentanglement right."""
+    epochs, terms = _traces(by_fold(curves, "pretrain")[0])
     names = list(terms)
     groups = [[n for n in names if n.startswith("a_")], [n for n in names if not n.startswith("a_")]]
     groups = [g for g in groups if g]
@@ -67,31 +81,37 @@ def loss_terms(curves: Sequence[dict]) -> Figure:
 
 
 def two_stages(curves: Sequence[dict]) -> Figure:
-    """Training loss (above) and validation mAP after each epoch (below), the stages one after the other."""
+    """Training loss (above) and validation mAP after each epoch (below), the stages one after the other.
+
+    Of several folds each has its loss, and the mAP is their mean; each kept an epoch of its own.
+    """
     figure, (loss, score) = style.subplots(2, 1, height=3.8, sharex=True)
-    offset, colours = 0, {}
+    offset, colours, several = 0, {}, len({row.get("fold", 0) for row in curves}) > 1
     for stage in STAGES:
         rows = _mean_over_folds(curves, stage)
         if not rows:
             continue
         epochs = [offset + r["epoch"] for r in rows]
-        at, terms = _traces(curves, stage)
-        loss.plot(offset + at, sum(terms.values()), color="black")
+        for fold in by_fold(curves, stage):
+            at, terms = _traces(fold)
+            loss.plot(offset + at, sum(terms.values()), color="black", alpha=0.5 if several else None)
         for name in (n for n in rows[0] if n.startswith("val_")):
             colour = colours.setdefault(name, COLOURS[len(colours)])
             label = f"${_tex(name.removeprefix('val_'))}$" if name not in [
                 line.get_gid() for line in score.get_lines()] else None  # fmt: skip
             score.plot(epochs, [r[name] for r in rows], "o-", markersize=3, color=colour, label=label, gid=name)
-        best = int(np.argmax([r["score"] for r in rows]))
-        for ax in (loss, score):
-            ax.axvline(epochs[best], color=GREY, linestyle=":", linewidth=1)
+        for epoch in sorted({row["epoch"] for row in kept(curves, stage)}):
+            for ax in (loss, score):
+                ax.axvline(offset + epoch, color=GREY, linestyle=":", linewidth=1)
         if offset:
             for ax in (loss, score):
                 ax.axvspan(offset, offset + len(rows), color=GREY, alpha=0.12, linewidth=0)
         loss.annotate(STAGES[stage], (offset, 1.02), xycoords=("data", "axes fraction"), fontsize=8)
         offset += len(rows)
     loss.set(ylabel="loss (sum of terms)", ylim=(0, None), xlim=(0, offset + 0.05))
-    score.set(ylabel="validation mAP (%)", xlabel="epoch (dotted: the one that was kept)")
+    told = "above a line a fold, below their mean; dotted: what each fold kept"
+    told = told if several else "dotted: the one that was kept"
+    score.set(ylabel="validation mAP (%)", xlabel=f"epoch ({told})")
     score.xaxis.set_major_locator(MaxNLocator(integer=True))
     score.legend(ncols=4, loc="upper center", bbox_to_anchor=(0.5, -0.28))
     return figure
@@ -114,10 +134,9 @@ def _tex(name: str) -> str:
     return f"{head}_{{{tail}}}" if tail else f"L_{{{name}}}"
 
 
-def _traces(curves: Sequence[dict], stage: str) -> tuple[Float[np.ndarray, "X"], dict[str, Float[np.ndarray, "X"]]]:
-    """Where in the stage (in epochs) the loss terms were looked at, and the terms there. First fold only."""
-    rows = [row for row in curves if row["stage"] == stage and row.get("fold", 0) == 0]
-    found = {name: np.concatenate([row["trace"][name] for row in rows]) for name in rows[0]["trace"]}
+def _traces(fold: Sequence[dict]) -> tuple[Float[np.ndarray, "X"], dict[str, Float[np.ndarray, "X"]]]:
+    """Where in the stage (in epochs) a fold's loss terms were looked at, and the terms there."""
+    found = {name: np.concatenate([row["trace"][name] for row in fold]) for name in fold[0]["trace"]}
     return found.pop("epoch"), found
 
 
