@@ -138,7 +138,7 @@ def test_a_page_shows_what_its_cells_find_in_the_records(page, monkeypatch, tmp_
                 assert {kind: made.get(kind) for kind in data} == data, cell.source
                 compared += 1
     pyplot.close("all")
-    assert compared
+    assert compared >= (1 if page == "results/table02" else 4)  # table 2 has nothing but its quoted rows
     assert asked == set(Plan().pages[page]), "runs that the plan of the pages does not name, or the page does not read"
 
 

@@ -61,7 +61,8 @@ class Interval:
 
     @property
     def contains_0(self) -> bool:
-        return self.low <= 0 <= self.high
+        """Whether it leaves open what all seeds say: an interval of some of them decides nothing, and is never so."""
+        return not self.seeds and self.low <= 0 <= self.high
 
 
 @dataclass(frozen=True, eq=False)

@@ -49,4 +49,4 @@ def ordering(difference: Spread, expected: float, interval: Interval | None = No
         words = f"reversed with all {count} seeds"
     else:
         words = f"open: the paper's ordering with {same} of {count} seeds"
-    return f"{words}; the interval contains 0" if interval and not interval.seeds and interval.contains_0 else words
+    return f"{words}; the interval contains 0" if interval and interval.contains_0 else words

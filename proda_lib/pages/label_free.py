@@ -9,12 +9,13 @@ from proda_lib.evaluation.cells import Spread, Table, Text, bullets
 from proda_lib.evaluation.differences import compare, differences
 from proda_lib.evaluation.grid import Recorded, cell
 from proda_lib.evaluation.layouts import LABEL_FREE, RULES
+from proda_lib.evaluation.report import Key
 
 FREE, ASKED = "no test label in the question", "question built from the test labels"
 SINGLES, OWN = "ProDA, absent singles", "ProDA, own questions"
 READ, WIDE = "ProDA, target only read", "ProDA, margins 1"  # where the reconstruction is at work
 #: ProDA's answers that need no test label: the main protocol, and the one without a question.
-ANSWERS = {"a_s by partition": "label_free/partition/a_s/map", "a_m": "a_m/map"}
+ANSWERS = {measure: key for measure, key in paired.KEYS.items() if measure != "a_t"}
 CONTROLS = {"no_prompt": "no_prompt", "encoder_only": "the video encoder alone"}
 #: Line → (row, key).
 LINES: dict[tuple[str, str], tuple[str, str]] = {
@@ -81,8 +82,7 @@ def attempts_table(found: Recorded) -> Table:
 
 def label_free_differences(found: Recorded) -> Table:
     """ProDA's answers to no question and by partition, against the controls, with the intervals of table 1's runs."""
-    keys = {measure: key for measure, key in paired.KEYS.items() if measure != "a_t"}
-    return paired.difference_table(found, [("ProDA", control) for control in CONTROLS], {}, keys)
+    return paired.difference_table(found, [("ProDA", control) for control in CONTROLS], {}, ANSWERS)
 
 
 def label_free_findings(found: Recorded) -> Text:
@@ -103,7 +103,7 @@ def label_free_findings(found: Recorded) -> Text:
     return bullets([*filter(None, stands), *sentences] or ["Nothing was run yet."])
 
 
-def _stands(found: Recorded, label: str, key: str) -> str:
+def _stands(found: Recorded, label: str, key: Key) -> str:
     """A sentence on where an answer that needs no test label stands; empty without runs.
 
     Above or below: with every seed, and the interval over test videos, if there is one for all seeds, leaves 0 out.
@@ -113,7 +113,7 @@ def _stands(found: Recorded, label: str, key: str) -> str:
         away = differences(found.runs.get("ProDA", []), found.runs.get(control, []), key, "a_t/map").values
         if away:
             range_ = paired.interval(have, found, "ProDA", control, label)
-            open_ = min(away) <= 0 <= max(away) or (range_ and not range_.seeds and range_.contains_0)
+            open_ = min(away) <= 0 <= max(away) or (range_ and range_.contains_0)
             words.append(f"{'not told apart from' if open_ else 'above' if away[0] > 0 else 'below'} {name}")
     return f"When nobody tells the model the answer, {label} is {' and '.join(words)}." if words else ""
 

@@ -91,14 +91,11 @@ def margins(found: RunRows) -> pd.DataFrame:
     runs, lines = found["DPM"], {}
     for kind, (_, title) in KINDS.items():
         for theta in NAMES:
-            place = f"localization/{kind}/hit"
+            place = f"localization/{kind}"
             lines[f"{title}, θ = {theta}"] = {
-                ("ours", "frame scores"): spread(runs, f"{place}/{theta}/mean"),
-                **{
-                    ("control", name): spread(runs, f"localization/{kind}/{key}/{theta}/mean")
-                    for name, key in LESS.items()
-                },
-                ("control", CONTROL): spread(runs[:1], f"{place}/every_frame/mean"),
+                ("ours", "frame scores"): spread(runs, f"{place}/hit/{theta}/mean"),
+                **{("control", name): spread(runs, f"{place}/{key}/{theta}/mean") for name, key in LESS.items()},
+                ("control", CONTROL): spread(runs[:1], f"{place}/hit/every_frame/mean"),
             }
     return pd.DataFrame.from_dict(lines, orient="index")
 

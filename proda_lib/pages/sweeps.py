@@ -66,17 +66,15 @@ def stage_2_findings(found: Recorded) -> Text:
     """a_t and a_m after a longer stage 2, which alone trains a_m, and how far they are from their controls."""
     sentences = []
     for epochs, runs in _values(found, STAGE_2).items():
-        sentence = f"{epochs} epochs of stage 2: "
+        said = []
         for answer, control, key, name in (
             ("a_t", PROMPT_ONLY, "trained/both/a_t", "the trained prompt-only control"),
             ("a_m", NO_PROMPT, "a_t/map", "no_prompt of as many epochs"),
         ):
             beside = found.runs.get(_control(found, control, f"{STAGE_2}: {epochs}"), ())
             away = Spread(differences(runs, beside, ANSWERS[answer], key).values, signed=True)
-            sentence += (
-                f"{answer} {spread(runs, ANSWERS[answer])}" + f" ({away} from {name})" * bool(away.values) + ", "
-            )
-        sentences.append(sentence.removesuffix(", ") + ".")
+            said.append(f"{answer} {spread(runs, ANSWERS[answer])}" + f" ({away} from {name})" * bool(away.values))
+        sentences.append(f"{epochs} epochs of stage 2: {', '.join(said)}.")
     return bullets(sentences or ["Nothing was run yet."])
 
 
